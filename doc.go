@@ -1,0 +1,2 @@
+// Package gitopskit is the map of the module; it holds no code.
+package gitopskit
