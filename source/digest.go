@@ -1,0 +1,110 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ContentDigest identifies the content of a file system by the names, modes
+// and bytes of its files and nothing else: not by times, owners, order,
+// compression, or empty directories. Two sources that hold the same files have
+// the same digest.
+//
+// It is the SHA-256 of one record for each file, sorted by path in byte order:
+//
+//	<mode> SP <hex SHA-256 of the content> SP <path> NUL
+//
+// where mode is 100644, or 100755 when the owner may execute the file, or
+// 120000 for a symbolic link, whose content is its target. The format will not
+// change; with GNU tools, for files that are not executable:
+//
+//	find . -type f -printf '%P\n' | LC_ALL=C sort |
+//	  while read -r f; do printf '100644 %s %s\0' "$(sha256sum <"$f" | cut -c1-64)" "$f"; done | sha256sum
+//
+// Files that are neither regular nor links, and names that contain NUL, are an
+// ErrUnsafePath.
+func ContentDigest(ctx context.Context, fsys fs.FS) (digest.Digest, error) {
+	// fs.WalkDir orders by directory, where "a.b" comes after "a/b"; the
+	// format orders whole paths.
+	var records []string
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return errors.Join(err, ctx.Err())
+		}
+		if strings.ContainsRune(name, 0) {
+			return fmt.Errorf("%w: %q contains NUL", ErrUnsafePath, name)
+		}
+		mode, sum, err := sumFile(ctx, fsys, name, d)
+		if err != nil {
+			return err
+		}
+		// The path leads while sorting and is followed by what belongs to it;
+		// NUL sorts before every byte a path can hold.
+		records = append(records, name+"\x00"+mode+" "+sum)
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("content digest: %w", err)
+	}
+	slices.Sort(records)
+	h := sha256.New()
+	for _, r := range records {
+		name, rest, _ := strings.Cut(r, "\x00")
+		fmt.Fprintf(h, "%s %s\x00", rest, name)
+	}
+	return digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil)), nil
+}
+
+func sumFile(ctx context.Context, fsys fs.FS, name string, d fs.DirEntry) (mode, sum string, err error) {
+	if d.Type() == fs.ModeSymlink {
+		target, err := fs.ReadLink(fsys, name)
+		if err != nil {
+			return "", "", err
+		}
+		s := sha256.Sum256([]byte(target))
+		return "120000", hex.EncodeToString(s[:]), nil
+	}
+	if !d.Type().IsRegular() {
+		return "", "", fmt.Errorf("%w: %s is neither a file, a directory nor a link", ErrUnsafePath, name)
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return "", "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", "", err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, &ctxReader{ctx, f}); err != nil {
+		return "", "", fmt.Errorf("%s: %w", name, err)
+	}
+	mode = "100644"
+	if info.Mode()&0o100 != 0 {
+		mode = "100755"
+	}
+	return mode, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// ctxReader ends a long read when its context ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
