@@ -1,0 +1,2 @@
+// Package testenv gives tests a real Kubernetes API server.
+package testenv
