@@ -33,67 +33,75 @@ import (
 // Files that are neither regular nor links, and names that contain NUL, are an
 // ErrUnsafePath.
 func ContentDigest(ctx context.Context, fsys fs.FS) (digest.Digest, error) {
-	// fs.WalkDir orders by directory, where "a.b" comes after "a/b"; the
-	// format orders whole paths.
-	var records []string
+	var list digestList
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return errors.Join(err, ctx.Err())
 		}
-		if strings.ContainsRune(name, 0) {
-			return fmt.Errorf("%w: %q contains NUL", ErrUnsafePath, name)
-		}
-		mode, sum, err := sumFile(ctx, fsys, name, d)
-		if err != nil {
-			return err
-		}
-		// The path leads while sorting and is followed by what belongs to it;
-		// NUL sorts before every byte a path can hold.
-		records = append(records, name+"\x00"+mode+" "+sum)
-		return nil
+		return list.entry(ctx, fsys, name, d)
 	})
 	if err != nil {
 		return "", fmt.Errorf("content digest: %w", err)
 	}
-	slices.Sort(records)
-	h := sha256.New()
-	for _, r := range records {
-		name, rest, _ := strings.Cut(r, "\x00")
-		fmt.Fprintf(h, "%s %s\x00", rest, name)
-	}
-	return digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil)), nil
+	return list.digest(), nil
 }
 
-func sumFile(ctx context.Context, fsys fs.FS, name string, d fs.DirEntry) (mode, sum string, err error) {
-	if d.Type() == fs.ModeSymlink {
+// digestList collects the records of ContentDigest. fs.WalkDir orders names
+// within a directory, where "a.b" comes after "a/b"; the format orders whole
+// paths.
+type digestList []digestRecord
+
+type digestRecord struct{ name, rest string }
+
+func (l *digestList) entry(ctx context.Context, fsys fs.FS, name string, d fs.DirEntry) error {
+	switch {
+	case d.Type() == fs.ModeSymlink:
 		target, err := fs.ReadLink(fsys, name)
 		if err != nil {
-			return "", "", err
+			return err
 		}
-		s := sha256.Sum256([]byte(target))
-		return "120000", hex.EncodeToString(s[:]), nil
-	}
-	if !d.Type().IsRegular() {
-		return "", "", fmt.Errorf("%w: %s is neither a file, a directory nor a link", ErrUnsafePath, name)
+		return l.add(name, "120000", strings.NewReader(target))
+	case !d.Type().IsRegular():
+		return fmt.Errorf("%w: %s is neither a file, a directory nor a link", ErrUnsafePath, name)
 	}
 	f, err := fsys.Open(name)
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", "", err
+		return err
+	}
+	return l.file(name, info.Mode(), &ctxReader{ctx, f})
+}
+
+func (l *digestList) file(name string, mode fs.FileMode, r io.Reader) error {
+	if mode&0o100 != 0 {
+		return l.add(name, "100755", r)
+	}
+	return l.add(name, "100644", r)
+}
+
+func (l *digestList) add(name, mode string, r io.Reader) error {
+	if strings.ContainsRune(name, 0) {
+		return fmt.Errorf("%w: %q contains NUL", ErrUnsafePath, name)
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, &ctxReader{ctx, f}); err != nil {
-		return "", "", fmt.Errorf("%s: %w", name, err)
+	if _, err := io.Copy(h, r); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	mode = "100644"
-	if info.Mode()&0o100 != 0 {
-		mode = "100755"
+	*l = append(*l, digestRecord{name, mode + " " + hex.EncodeToString(h.Sum(nil))})
+	return nil
+}
+
+func (l *digestList) digest() digest.Digest {
+	slices.SortFunc(*l, func(a, b digestRecord) int { return strings.Compare(a.name, b.name) })
+	h := sha256.New()
+	for _, r := range *l {
+		fmt.Fprintf(h, "%s %s\x00", r.rest, r.name)
 	}
-	return mode, hex.EncodeToString(h.Sum(nil)), nil
+	return digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil))
 }
 
 // ctxReader ends a long read when its context ends.
