@@ -24,7 +24,6 @@ import (
 	"k8s.io/kubernetes/pkg/controller/deployment"
 	"k8s.io/kubernetes/pkg/controller/garbagecollector"
 	"k8s.io/kubernetes/pkg/controller/job"
-	"k8s.io/kubernetes/pkg/controller/namespace"
 	"k8s.io/kubernetes/pkg/controller/replicaset"
 	"k8s.io/kubernetes/pkg/controller/serviceaccount"
 	"k8s.io/kubernetes/pkg/controller/statefulset"
@@ -59,6 +58,11 @@ func runControllers(ctx context.Context, cfg *childConfig, out *reporter) error 
 			return fmt.Errorf("start controller %s: %w", name, err)
 		}
 		go run(ctx)
+	}
+	if cfg.Nodes > 0 {
+		if err := m.startVolumes(ctx); err != nil {
+			return fmt.Errorf("start simulated volumes: %w", err)
+		}
 	}
 	m.informers.Start(ctx.Done())
 	close(m.started)
@@ -143,9 +147,7 @@ func (m *manager) controller(ctx context.Context, name string) (func(context.Con
 		}
 		return func(ctx context.Context) { c.Run(ctx, 1) }, nil
 	case Namespace:
-		c := namespace.NewNamespaceController(ctx, m.client, m.metadata, m.client.Discovery().ServerPreferredNamespacedResources,
-			core.Namespaces(), 5*time.Minute, corev1.FinalizerKubernetes)
-		return func(ctx context.Context) { c.Run(ctx, workers) }, nil
+		return m.namespaceController(ctx)
 	case GarbageCollector:
 		return m.garbageCollector(ctx)
 	}

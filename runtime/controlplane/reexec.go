@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -28,14 +29,12 @@ const (
 // In the program as the user started it, Reexec returns at once and has done nothing. In a child process that Start has
 // launched from the same file, it runs the child's part of the control plane and ends the process.
 func Reexec() {
-	run := map[string]func(context.Context, *childConfig, *reporter) error{
-		roleServer:      runServer,
-		roleControllers: runControllers,
-	}[filepath.Base(os.Args[0])]
-	if run == nil {
-		return
+	switch strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") {
+	case roleServer:
+		os.Exit(runChild(runServer))
+	case roleControllers:
+		os.Exit(runChild(runControllers))
 	}
-	os.Exit(runChild(run))
 }
 
 // childConfig is what a child process reads from its standard input: one line of JSON. The input stays open for as long

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/grpclog"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/rest"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -39,7 +41,7 @@ func runServer(ctx context.Context, cfg *childConfig, out *reporter) (err error)
 	out.send(event{Kind: eventListening, Port: listener.Addr().(*net.TCPAddr).Port})
 
 	failed := make(chan error, 1)
-	go func() { failed <- serveAPI(ctx, cfg, listener) }()
+	go func() { failed <- serveAPI(ctx, apiServerFlags(cfg), listener) }()
 	select {
 	case err := <-failed:
 		return err
@@ -118,19 +120,24 @@ func startEtcd(ctx context.Context, cfg *childConfig) (*embed.Etcd, error) {
 	}
 }
 
-// serveAPI runs kube-apiserver until ctx is done.
-func serveAPI(ctx context.Context, cfg *childConfig, listener net.Listener) error {
+// serveAPI runs kube-apiserver with the flags given until ctx is done, on the listener or, if that is nil, on the address
+// the flags name.
+func serveAPI(ctx context.Context, args []string, listener net.Listener) error {
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
+	// Every short-lived client of the store ends with a warning about its closed connection.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr))
 	s := options.NewServerRunOptions()
 	fs := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
 	for _, set := range s.Flags().FlagSets {
 		fs.AddFlagSet(set)
 	}
-	if err := fs.Parse(apiServerFlags(cfg)); err != nil {
+	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	s.SecureServing.Listener = listener
-	s.SecureServing.BindPort = listener.Addr().(*net.TCPAddr).Port
+	if listener != nil {
+		s.SecureServing.Listener = listener
+		s.SecureServing.BindPort = listener.Addr().(*net.TCPAddr).Port
+	}
 	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return err
 	}
@@ -141,9 +148,18 @@ func serveAPI(ctx context.Context, cfg *childConfig, listener net.Listener) erro
 	if err := errors.Join(completed.Validate()...); err != nil {
 		return err
 	}
-	config, err := app.NewConfig(completed)
+	server, err := newAPIServer(completed)
 	if err != nil {
 		return err
+	}
+	return server.Run(ctx)
+}
+
+// newAPIServer builds the chain of servers that make up kube-apiserver and has each report the true version.
+func newAPIServer(completed options.CompletedOptions) (preparedServer, error) {
+	config, err := app.NewConfig(completed)
+	if err != nil {
+		return nil, err
 	}
 	version := KubernetesVersion()
 	for _, generic := range []*genericapiserver.Config{
@@ -153,17 +169,19 @@ func serveAPI(ctx context.Context, cfg *childConfig, listener net.Listener) erro
 	}
 	chain, err := config.Complete()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server, err := app.CreateServerChain(chain)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	prepared, err := server.PrepareRun()
-	if err != nil {
-		return err
-	}
-	return prepared.Run(ctx)
+	return prepared, err
+}
+
+// preparedServer is a server that only needs to be run.
+type preparedServer interface {
+	Run(ctx context.Context) error
 }
 
 // apiServerFlags returns the command line kube-apiserver would be started with.

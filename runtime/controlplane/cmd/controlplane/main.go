@@ -25,6 +25,7 @@ import (
 
 func main() {
 	controlplane.Reexec()
+	controlplane.Multicall()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	cancel()
