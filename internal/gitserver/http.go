@@ -19,6 +19,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})}
 	defer func() { s.count(1, counted.n, out.n) }()
 
+	if out.fault != nil && out.fault.Stall {
+		_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a client left only after its request was read
+	}
 	if out.fault.stall(r.Context()) {
 		return
 	}

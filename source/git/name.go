@@ -7,7 +7,8 @@ import (
 
 // unsafeName says why a name of a tree must not reach a file system, or
 // nothing. The rules are Git's own for checkouts on every system at once, so
-// that an artifact is as safe to unpack on a Mac or on Windows as on Linux.
+// that an artifact is as safe to unpack on a Mac or on Windows as on Linux,
+// and those of io/fs, which knows only UTF-8.
 func unsafeName(name string) string {
 	switch {
 	case name == "":
@@ -22,20 +23,10 @@ func unsafeName(name string) string {
 		return "a name that is not UTF-8"
 	case isDotGit(name):
 		return "a name that means .git on some file system"
-	case strings.Contains(name, `..\`) || strings.Contains(name, `\..`) || isDotGitPart(name):
-		return "a name that is a path on some file system"
+	case strings.ContainsRune(name, '\\'):
+		return "a name with a backslash, which is a path on Windows"
 	}
 	return ""
-}
-
-// isDotGitPart finds .git among the parts of a name with backslashes.
-func isDotGitPart(name string) bool {
-	for part := range strings.SplitSeq(name, `\`) {
-		if isDotGit(part) {
-			return true
-		}
-	}
-	return false
 }
 
 // isDotGit recognises .git and its aliases: any case, with code points that

@@ -209,7 +209,7 @@ func (s *Source) converse(ctx context.Context, f func(*session) error) error {
 		c := s.dialHTTP(base, auth)
 		err := f(known.cached(c, s.opts.Limits.Download))
 		_ = c.Close()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, source.ErrUnavailable) && !errors.Is(err, source.ErrNotFound) {
+		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
 	}
@@ -226,6 +226,18 @@ func (s *Source) converse(ctx context.Context, f func(*session) error) error {
 	}
 	s.mu.Unlock()
 	return f(session)
+}
+
+// isFinal says that asking the server anew what it is cannot change the error.
+func isFinal(err error) bool {
+	for _, class := range []error{
+		source.ErrUnauthorized, source.ErrInvalidSpec, source.ErrUnverified, source.ErrLimit, source.ErrUnsafePath,
+	} {
+		if errors.Is(err, class) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Source) converseSSH(ctx context.Context, auth Auth, f func(*session) error) error {
