@@ -1,0 +1,225 @@
+package ssa
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// ApplyOptions are the optional settings of [Client.Apply].
+type ApplyOptions struct {
+	// EstablishTimeout bounds the wait for CustomResourceDefinitions of the
+	// set to be served; 0 means one minute.
+	EstablishTimeout time.Duration
+}
+
+// Apply makes the cluster hold objs, by server-side apply:
+//
+//  1. All objects are tried by dry run. If the server refuses one, nothing is
+//     changed and every refusal is reported.
+//  2. The inventory is written: what the owner had, and objs. From here on no
+//     crash can leave an object behind that nobody knows of.
+//  3. The objects that differ are sent, definitions first: CustomResource-
+//     Definitions, Namespaces, ClusterRoles and classes; when the definitions
+//     are served, the rest, kind by kind, several objects at a time.
+//
+// Objects whose kind or namespace the set itself creates are tried after that
+// stage; if the server refuses one then, the definitions stay and the rest is
+// not sent. After a failure no further kind is begun; what is left has the
+// action Skipped. Applying the same set again continues.
+//
+// Fields that others set to something else are taken over. Objects that left
+// the set stay until [Client.Prune].
+//
+// The change set has every object, also next to an error, which joins an
+// *[ObjectError] for each one that failed.
+func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured, opts *ApplyOptions) (*ChangeSet, error) {
+	timeout := time.Minute
+	if opts != nil && opts.EstablishTimeout > 0 {
+		timeout = opts.EstablishTimeout
+	}
+	p, err := c.plan(ctx, objs, false)
+	if err == nil {
+		err = p.run(ctx, timeout)
+	}
+	set := &ChangeSet{}
+	if p != nil {
+		set = p.changes()
+	}
+	if err != nil {
+		return set, fmt.Errorf("ssa: apply for %s: %w", c.Owner, err)
+	}
+	return set, nil
+}
+
+// run carries the plan out.
+func (p *plan) run(ctx context.Context, establish time.Duration) error {
+	if err := p.refused(p.items); err != nil {
+		return err
+	}
+	if err := p.remember(ctx); err != nil {
+		p.skip("the inventory could not be written")
+		return err
+	}
+	boundary := slices.IndexFunc(p.items, func(it *item) bool { return !isDefinition(it.id.Kind) })
+	if boundary < 0 {
+		boundary = len(p.items)
+	}
+	definitions := p.items[:boundary]
+	if err := p.apply(ctx, definitions); err != nil {
+		return err
+	}
+	if err := p.establish(ctx, definitions, establish); err != nil {
+		p.skip("a definition is not served")
+		return err
+	}
+	if err := p.retry(ctx, establish); err != nil {
+		return err
+	}
+	return p.apply(ctx, p.items)
+}
+
+// refused returns the errors of items that failed and marks the rest skipped.
+func (p *plan) refused(items []*item) error {
+	var set ChangeSet
+	for _, it := range items {
+		set.Changes = append(set.Changes, it.change)
+	}
+	err := set.Err()
+	if err != nil {
+		p.skip("another object failed")
+	}
+	return err
+}
+
+// skip marks what was not sent yet.
+func (p *plan) skip(why string) {
+	for _, it := range p.items {
+		if it.due() {
+			it.change.Action, it.change.Reason, it.change.Fields = Skipped, why, nil
+		}
+	}
+}
+
+// due reports an object that differs and was not sent yet.
+func (it *item) due() bool {
+	return !it.sent && (it.change.Action == Created || it.change.Action == Configured)
+}
+
+// remember writes the union of the inventory and the set, if it grew.
+func (p *plan) remember(ctx context.Context) error {
+	store := p.client.inventory()
+	inventory, err := store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if !inventory.add(p.entries()) {
+		return nil
+	}
+	return store.Save(ctx, inventory)
+}
+
+func (p *plan) entries() []Entry {
+	out := make([]Entry, len(p.items))
+	for i, it := range p.items {
+		out[i] = Entry{Object: it.id, Version: it.change.Version}
+	}
+	return out
+}
+
+// apply sends the items that differ, one kind after the other. It begins no
+// kind after a failure.
+func (p *plan) apply(ctx context.Context, items []*item) error {
+	for len(items) > 0 {
+		same := slices.IndexFunc(items, func(it *item) bool { return rank(it.id.Kind) != rank(items[0].id.Kind) })
+		if same < 0 {
+			same = len(items)
+		}
+		group := items[:same]
+		items = items[same:]
+		p.client.each(ctx, len(group), func(i int) {
+			if it := group[i]; it.due() && it.waits == "" {
+				p.applyOne(ctx, it)
+			}
+		})
+		if err := p.refused(group); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			p.skip("interrupted")
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (p *plan) applyOne(ctx context.Context, it *item) {
+	live, err := p.client.send(ctx, it)
+	it.sent = true
+	if err != nil {
+		it.change.Action, it.change.Err = Failed, objectError("apply", it.id, err)
+		return
+	}
+	it.change.UID, it.change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
+	it.change.Reason = ""
+	it.change.baseline = baselineOf(live, p.client.manager())
+}
+
+// establish waits until the definitions that were changed are served.
+func (p *plan) establish(ctx context.Context, items []*item, timeout time.Duration) error {
+	var ids []ObjectID
+	for _, it := range items {
+		if it.id.Kind == "CustomResourceDefinition" && it.sent {
+			ids = append(ids, it.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := p.client.Wait(ctx, ids, &WaitOptions{Timeout: timeout})
+	meta.MaybeResetRESTMapper(p.client.Mapper)
+	return err
+}
+
+// retry tries the objects that had to wait for a definition. A definition is
+// established a moment before discovery lists it, hence the second look.
+func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
+	var waiting []*item
+	deadline := time.Now().Add(timeout)
+	for _, it := range p.items {
+		if it.waits == "" {
+			continue
+		}
+		waiting = append(waiting, it)
+		for pause := 20 * time.Millisecond; it.mapping == nil; pause *= 2 {
+			m, err := p.client.mapping(it.obj.GroupVersionKind().GroupKind(), it.change.Version)
+			if err == nil {
+				it.mapping = m
+				break
+			}
+			if time.Now().Add(pause).After(deadline) {
+				it.change.Action, it.change.Err = Failed, objectError("validate", it.id, err)
+				break
+			}
+			select {
+			case <-time.After(min(pause, time.Second)):
+			case <-ctx.Done():
+				p.skip("interrupted")
+				return context.Cause(ctx)
+			}
+			meta.MaybeResetRESTMapper(p.client.Mapper)
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	if err := p.refused(waiting); err != nil {
+		return err
+	}
+	p.try(ctx, waiting)
+	return p.refused(waiting)
+}

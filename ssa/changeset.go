@@ -1,0 +1,103 @@
+package ssa
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Action is what happened, or would happen, to an object.
+type Action string
+
+// The actions of a change.
+const (
+	Created    Action = "created"
+	Configured Action = "configured" // an existing object was changed
+	Unchanged  Action = "unchanged"
+	Deleted    Action = "deleted"
+	Kept       Action = "kept"    // not pruned; Change.Reason says why
+	Skipped    Action = "skipped" // not reached, because of another failure
+	Failed     Action = "failed"  // Change.Err says why
+)
+
+// Change is the outcome for one object.
+type Change struct {
+	Object  ObjectID
+	Version string // API version of the desired object, such as "v1"
+	Action  Action
+	// Reason explains an action that does not explain itself.
+	Reason string
+	// Fields are the differences between the live object and the desired
+	// state, for Created and Configured. Secret values are masked.
+	Fields []FieldChange
+	// UID and ResourceVersion are those of the live object after an apply;
+	// empty in a diff that would create it.
+	UID             types.UID
+	ResourceVersion string
+	// Err is why the action is Failed.
+	Err error
+
+	baseline baseline // what Apply left behind, for Watch
+}
+
+// ChangeSet is the outcome of one call, one change for each object, in the
+// order in which the objects were handled.
+type ChangeSet struct {
+	Changes []Change
+}
+
+// Err joins the errors of all objects; nil if there are none.
+func (s *ChangeSet) Err() error {
+	var errs []error
+	for _, c := range s.Changes {
+		errs = append(errs, c.Err)
+	}
+	return errors.Join(errs...)
+}
+
+// Count returns how many objects had one of the actions.
+func (s *ChangeSet) Count(actions ...Action) int {
+	n := 0
+	for _, c := range s.Changes {
+		for _, a := range actions {
+			if c.Action == a {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Changed reports whether anything was or would be created, configured or deleted.
+func (s *ChangeSet) Changed() bool { return s.Count(Created, Configured, Deleted) > 0 }
+
+// Objects returns the identities of all objects that exist after the call as
+// far as it knows: those created, configured or unchanged.
+func (s *ChangeSet) Objects() []ObjectID {
+	var ids []ObjectID
+	for _, c := range s.Changes {
+		switch c.Action {
+		case Created, Configured, Unchanged:
+			ids = append(ids, c.Object)
+		case Deleted, Kept, Skipped, Failed:
+		}
+	}
+	return ids
+}
+
+// Summary returns the counts in a line: "2 created, 1 configured, 40
+// unchanged". Actions that did not occur are left out.
+func (s *ChangeSet) Summary() string {
+	var parts []string
+	for _, a := range []Action{Created, Configured, Deleted, Unchanged, Kept, Skipped, Failed} {
+		if n := s.Count(a); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, a))
+		}
+	}
+	if len(parts) == 0 {
+		return "no objects"
+	}
+	return strings.Join(parts, ", ")
+}

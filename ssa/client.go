@@ -1,0 +1,133 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+)
+
+// DefaultFieldManager is the manager of applied fields when [Client] names none.
+const DefaultFieldManager = "gitopskit"
+
+// Client applies, watches and prunes the objects of one owner in one cluster.
+//
+// Build its connection with a high rate limit (rest.Config QPS -1): the
+// default of client-go, five requests a second, is made for single commands.
+// Whom it acts as is decided by the connection, too: for impersonation or
+// another cluster give it another Dynamic and Mapper.
+//
+// A Client holds no state of its own and is safe for concurrent use, except
+// that one owner must not be applied or pruned by two calls at a time; the
+// inventory notices and one of them fails with [ErrConflict].
+type Client struct {
+	// Dynamic is the connection to the cluster. Required.
+	Dynamic dynamic.Interface
+	// Mapper finds the resource of a kind. Required. If it can be reset, as
+	// restmapper.NewDeferredDiscoveryRESTMapper can, kinds that appear while
+	// objects are applied are found.
+	Mapper meta.RESTMapper
+	// Owner is on whose behalf objects are applied. Required.
+	Owner Owner
+	// FieldManager owns the applied fields; empty means [DefaultFieldManager].
+	FieldManager string
+	// Inventory remembers which objects the owner has. Nil means a ConfigMap
+	// called "<Owner.Name>-inventory" in the owner's namespace.
+	Inventory InventoryStore
+	// DefaultNamespace is given to namespaced objects that have none; empty
+	// means that such an object is an error.
+	DefaultNamespace string
+	// Concurrency is the number of requests at a time; 0 means 8.
+	Concurrency int
+}
+
+func (c *Client) validate() error {
+	var errs []error
+	if c.Dynamic == nil {
+		errs = append(errs, fmt.Errorf("%w: Client.Dynamic is nil", ErrInvalid))
+	}
+	if c.Mapper == nil {
+		errs = append(errs, fmt.Errorf("%w: Client.Mapper is nil", ErrInvalid))
+	}
+	if c.Concurrency < 0 {
+		errs = append(errs, fmt.Errorf("%w: Client.Concurrency is %d", ErrInvalid, c.Concurrency))
+	}
+	if err := errors.Join(append(errs, c.Owner.validate())...); err != nil {
+		return fmt.Errorf("ssa: client: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) manager() string {
+	if c.FieldManager == "" {
+		return DefaultFieldManager
+	}
+	return c.FieldManager
+}
+
+func (c *Client) concurrency() int {
+	if c.Concurrency == 0 {
+		return 8
+	}
+	return c.Concurrency
+}
+
+func (c *Client) inventory() InventoryStore {
+	if c.Inventory == nil {
+		return &ConfigMapInventory{Dynamic: c.Dynamic, Namespace: c.Owner.Namespace, Name: c.Owner.Name + "-inventory"}
+	}
+	return c.Inventory
+}
+
+// mapping finds the resource of a kind. An empty version means the preferred one.
+func (c *Client) mapping(gk schema.GroupKind, version string) (*meta.RESTMapping, error) {
+	var versions []string
+	if version != "" {
+		versions = []string{version}
+	}
+	m, err := c.Mapper.RESTMapping(gk, versions...)
+	if meta.IsNoMatchError(err) {
+		kind := gk.Kind
+		if gk.Group+version != "" {
+			kind += " of " + schema.GroupVersion{Group: gk.Group, Version: version}.String()
+		}
+		return nil, fmt.Errorf("%w: the cluster does not serve %s: install its CustomResourceDefinition or correct apiVersion and kind: %w", ErrUnknownKind, kind, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: find the resource of %s: %w", ErrUnavailable, gk, err)
+	}
+	return m, nil
+}
+
+// resource returns the endpoint of an object.
+func (c *Client) resource(m *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
+	if m.Scope.Name() == meta.RESTScopeNameRoot || namespace == "" {
+		return c.Dynamic.Resource(m.Resource)
+	}
+	return c.Dynamic.Resource(m.Resource).Namespace(namespace)
+}
+
+// each calls f for the numbers 0 to n-1, at most Concurrency at a time, and
+// returns when all calls have. It starts none after ctx is done.
+func (c *Client) each(ctx context.Context, n int, f func(i int)) {
+	slots := make(chan struct{}, c.concurrency())
+	var wg sync.WaitGroup
+	for i := range n {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			f(i)
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,59 @@
+// Package ssa makes a cluster hold a set of objects, by server-side apply: it
+// shows the difference, applies in stages, waits for readiness by watch,
+// notices drift, and deletes what left the set.
+//
+//	client := &ssa.Client{
+//		Dynamic: dyn,    // dynamic.NewForConfig, with config.QPS = -1
+//		Mapper:  mapper, // restmapper.NewDeferredDiscoveryRESTMapper
+//		Owner:   ssa.Owner{Name: "shop", Namespace: "apps"},
+//	}
+//	applied, err := client.Apply(ctx, objects, nil)
+//	if err != nil {
+//		return err // every object that was refused, and why
+//	}
+//	pruned, err := client.Prune(ctx, objects, nil)
+//	if err != nil {
+//		return err
+//	}
+//	fmt.Println(applied.Summary(), pruned.Summary())
+//	_, err = client.Wait(ctx, applied.Objects(), nil)
+//
+// # Steps
+//
+// [Client.Diff] asks and changes nothing. [Client.Apply] tries everything by
+// dry run first, so that a set with an invalid object changes nothing, and
+// then sends what differs. [Client.Prune] deletes what the owner had and the
+// set no longer has. [Client.Wait] and [Client.WaitDeleted] follow the objects
+// by one watch for each kind. [Client.Watch] tells when somebody else changes
+// or deletes an applied object. Each returns values: a [ChangeSet] with one
+// [Change] an object, or one [Status] an object.
+//
+// # Ownership
+//
+// All objects of an [Owner] carry its labels, and the owner's [Inventory]
+// lists them. The inventory is written before the first object, so that a
+// crash at any moment leaves no object behind that the next run does not know
+// of. Fields belong to the field manager: a field that leaves a manifest
+// leaves the object, fields of others stay.
+//
+// # Cost
+//
+// A pass sends one list for each kind, one dry run for each object, one apply
+// for each object that differs, and reads the inventory; it writes that only
+// when the set of objects changed.
+//
+// # Errors
+//
+// An error joins one *[ObjectError] for each object at fault, and matches
+// [ErrInvalid], [ErrUnknownKind], [ErrForbidden], [ErrConflict],
+// [ErrUnavailable] or [ErrNotReady]. Values of Secrets are in no error and, by
+// default, in no diff.
+//
+// # What it does not do
+//
+// It fetches and builds nothing: objects come from whoever has them. It does
+// not create namespaces that the set lacks, does not recreate objects whose
+// immutable fields changed, and takes over fields from other managers without
+// asking. It keeps no state between calls but the inventory, logs nothing and
+// starts no goroutine that outlives a call.
+package ssa

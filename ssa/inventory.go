@@ -1,0 +1,212 @@
+package ssa
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// Entry is one object of an inventory.
+type Entry struct {
+	Object  ObjectID
+	Version string // API version the object was applied in, such as "v1"
+}
+
+// MarshalJSON writes the entry as Flux does: {"id": "<ns>_<name>_<group>_<kind>", "v": "v1"}.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"id": e.Object.Encode(), "v": e.Version})
+}
+
+// UnmarshalJSON reads the form MarshalJSON writes.
+func (e *Entry) UnmarshalJSON(data []byte) error {
+	var raw struct {
+		ID      string `json:"id"`
+		Version string `json:"v"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	id, err := ParseObjectID(raw.ID)
+	*e = Entry{Object: id, Version: raw.Version}
+	return err
+}
+
+// Inventory is the set of objects an owner may have in the cluster. At every
+// moment each object that was applied for the owner is in the stored
+// inventory; an entry need not have an object.
+//
+// Its JSON form is that of status.inventory of Flux's Kustomization:
+// {"entries": [{"id": …, "v": …}]}.
+type Inventory struct {
+	Entries []Entry `json:"entries"`
+	// Version is for the use of the store, to notice other writers.
+	Version string `json:"-"`
+}
+
+// add puts in what is missing and reports whether anything was, or whether
+// the version of an entry is another one.
+func (inv *Inventory) add(entries []Entry) (grown bool) {
+	at := map[ObjectID]int{}
+	for i, e := range inv.Entries {
+		at[e.Object] = i
+	}
+	for _, e := range entries {
+		i, known := at[e.Object]
+		switch {
+		case !known:
+			at[e.Object] = len(inv.Entries)
+			inv.Entries = append(inv.Entries, e)
+			grown = true
+		case inv.Entries[i].Version != e.Version:
+			inv.Entries[i].Version = e.Version
+			grown = true
+		}
+	}
+	inv.sort()
+	return grown
+}
+
+// without returns the entries that are not among others, in order of applying.
+func (inv *Inventory) without(others []Entry) entryList {
+	keep := map[ObjectID]bool{}
+	for _, e := range others {
+		keep[e.Object] = true
+	}
+	var out entryList
+	for _, e := range inv.Entries {
+		if !keep[e.Object] {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return compareKinds(a.Object, b.Object) })
+	return out
+}
+
+func (inv *Inventory) sort() {
+	slices.SortFunc(inv.Entries, func(a, b Entry) int { return a.Object.Compare(b.Object) })
+}
+
+type entryList []Entry
+
+func (l entryList) reversed() entryList {
+	slices.Reverse(l)
+	return l
+}
+
+// InventoryStore keeps the inventory of one owner. It must be safe for
+// concurrent use, and durable: what Save returned nil for is there after a crash.
+type InventoryStore interface {
+	// Load returns the stored inventory, empty if there is none yet.
+	Load(ctx context.Context) (*Inventory, error)
+	// Save replaces the inventory that Load returned. If somebody else saved
+	// since, it changes nothing and its error matches [ErrConflict]. An
+	// inventory without entries may be removed.
+	Save(ctx context.Context, inv *Inventory) error
+}
+
+// ConfigMapInventory keeps an inventory in a ConfigMap, as JSON under the key
+// "inventory". A ConfigMap holds about 10,000 entries. It is removed when the
+// last entry is gone.
+type ConfigMapInventory struct {
+	Dynamic         dynamic.Interface
+	Namespace, Name string
+}
+
+const inventoryKey = "inventory"
+
+func (s *ConfigMapInventory) configMaps() dynamic.ResourceInterface {
+	return s.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(s.Namespace)
+}
+
+func (s *ConfigMapInventory) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	class := classify(err)
+	if class == nil {
+		return fmt.Errorf("%s inventory ConfigMap %s/%s: %w", op, s.Namespace, s.Name, err)
+	}
+	return fmt.Errorf("%s inventory ConfigMap %s/%s: %w: %w", op, s.Namespace, s.Name, class, err)
+}
+
+// Load reads the ConfigMap.
+func (s *ConfigMapInventory) Load(ctx context.Context) (*Inventory, error) {
+	cm, err := s.configMaps().Get(ctx, s.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return &Inventory{}, nil
+	}
+	if err != nil {
+		return nil, s.wrap("read", err)
+	}
+	data, _, err := unstructured.NestedString(cm.Object, "data", inventoryKey)
+	inv := &Inventory{Version: string(cm.GetUID()) + "/" + cm.GetResourceVersion()}
+	if err == nil && data != "" {
+		err = json.Unmarshal([]byte(data), inv)
+	}
+	if err != nil {
+		return nil, s.wrap("read", fmt.Errorf("%w: key %q: %w", ErrInvalid, inventoryKey, err))
+	}
+	return inv, nil
+}
+
+// Save writes the ConfigMap, or removes it if the inventory is empty.
+func (s *ConfigMapInventory) Save(ctx context.Context, inv *Inventory) error {
+	uid, resourceVersion, stored := cutVersion(inv.Version)
+	if len(inv.Entries) == 0 {
+		if !stored {
+			return nil
+		}
+		err := s.configMaps().Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &resourceVersion}})
+		if apierrors.IsNotFound(err) {
+			err = nil
+		}
+		if err == nil {
+			inv.Version = ""
+		}
+		return s.wrap("remove", err)
+	}
+	inv.sort()
+	data, err := json.Marshal(inv)
+	if err != nil {
+		return s.wrap("write", err)
+	}
+	cm := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": s.Name, "namespace": s.Namespace},
+		"data":     map[string]any{inventoryKey: string(data)},
+	}}
+	if stored {
+		cm.SetUID(uid)
+		cm.SetResourceVersion(resourceVersion)
+		cm, err = s.configMaps().Update(ctx, cm, metav1.UpdateOptions{FieldManager: DefaultFieldManager})
+	} else {
+		cm, err = s.configMaps().Create(ctx, cm, metav1.CreateOptions{FieldManager: DefaultFieldManager})
+	}
+	switch {
+	case apierrors.IsNotFound(err) && stored:
+		err = errors.Join(ErrConflict, err) // removed since Load
+	case apierrors.IsNotFound(err):
+		err = fmt.Errorf("%w: create the namespace first: %w", ErrInvalid, err)
+	case err == nil:
+		inv.Version = string(cm.GetUID()) + "/" + cm.GetResourceVersion()
+	}
+	return s.wrap("write", err)
+}
+
+func cutVersion(v string) (uid types.UID, resourceVersion string, ok bool) {
+	for i := range v {
+		if v[i] == '/' {
+			return types.UID(v[:i]), v[i+1:], true
+		}
+	}
+	return "", "", false
+}

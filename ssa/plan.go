@@ -1,0 +1,250 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// plan is what has to be done for a set of objects, found out without
+// changing anything: one list for each kind and one dry run for each object.
+type plan struct {
+	client *Client
+	items  []*item
+	// unmask shows the values of Secrets in the changes.
+	unmask bool
+}
+
+// item is one object of a plan.
+type item struct {
+	obj     *unstructured.Unstructured // as it will be sent
+	id      ObjectID
+	mapping *meta.RESTMapping // nil while the kind is only defined by the set itself
+	// waits is why the object cannot be tried yet: its kind or namespace is
+	// created by the same set. Empty when it was tried.
+	waits  string
+	sent   bool // it was really applied, or that was tried
+	change Change
+}
+
+// plan prepares objs and tries all that can be tried. The error joins what is
+// wrong with the set as a whole; errors of single objects are in the items.
+func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, unmask bool) (*plan, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	prepared, err := c.prepare(objs)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{client: c, unmask: unmask}
+	for _, obj := range prepared {
+		p.items = append(p.items, &item{obj: obj})
+	}
+	if err := p.resolve(); err != nil {
+		return nil, err
+	}
+	p.try(ctx, p.items)
+	return p, nil
+}
+
+// resolve finds the resource and settles the namespace of each object.
+func (p *plan) resolve() error {
+	defined := p.definitions()
+	var errs []error
+	seen := map[ObjectID]bool{}
+	for _, it := range p.items {
+		gvk := it.obj.GroupVersionKind()
+		m, err := p.client.mapping(gvk.GroupKind(), gvk.Version)
+		switch scope, ours := defined[gvk]; {
+		case errors.Is(err, ErrUnknownKind) && ours:
+			it.waits = "its kind is defined by the same set"
+			err = p.client.scope(it.obj, &meta.RESTMapping{Scope: scope})
+		case err == nil:
+			it.mapping = m
+			err = p.client.scope(it.obj, m)
+		}
+		it.id = IDOf(it.obj)
+		it.change = Change{Object: it.id, Version: gvk.Version}
+		if err == nil && seen[it.id] {
+			err = fmt.Errorf("%w: the set holds it more than once, with and without the default namespace", ErrInvalid)
+		}
+		seen[it.id] = true
+		if err != nil {
+			errs = append(errs, objectError("read", it.id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// definitions returns the kinds that CustomResourceDefinitions of the set serve.
+func (p *plan) definitions() map[schema.GroupVersionKind]meta.RESTScope {
+	out := map[schema.GroupVersionKind]meta.RESTScope{}
+	for _, it := range p.items {
+		if it.obj.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		group, _, _ := unstructured.NestedString(it.obj.Object, "spec", "group")        //nolint:errcheck // an invalid definition
+		kind, _, _ := unstructured.NestedString(it.obj.Object, "spec", "names", "kind") //nolint:errcheck // is reported by the
+		scope, _, _ := unstructured.NestedString(it.obj.Object, "spec", "scope")        //nolint:errcheck // server, which knows
+		versions, _, _ := unstructured.NestedSlice(it.obj.Object, "spec", "versions")   //nolint:errcheck // its schema
+		for _, v := range versions {
+			version, ok := v.(map[string]any)
+			if !ok || version["served"] != true {
+				continue
+			}
+			name, _ := version["name"].(string) //nolint:errcheck // as above
+			rest := meta.RESTScopeNamespace
+			if scope == "Cluster" {
+				rest = meta.RESTScopeRoot
+			}
+			out[schema.GroupVersionKind{Group: group, Version: name, Kind: kind}] = rest
+		}
+	}
+	return out
+}
+
+// try fills in the changes of items by dry runs.
+func (p *plan) try(ctx context.Context, items []*item) {
+	live := p.live(ctx, items)
+	fresh := p.newNamespaces(live)
+	p.client.each(ctx, len(items), func(i int) {
+		it := items[i]
+		switch {
+		case it.mapping == nil:
+		case fresh[it.id.Namespace]:
+			it.waits = "its namespace is created by the same set"
+		default:
+			it.waits = ""
+			it.change = p.dryRun(ctx, it, live[it.id])
+			return
+		}
+		it.change.Action, it.change.Reason = Created, "not validated yet: "+it.waits
+		it.change.Fields = differences(nil, it.obj, p.unmask)
+	})
+	for _, it := range items {
+		if it.change.Action == "" { // ctx ended before its turn
+			it.change.Action, it.change.Err = Failed, objectError("validate", it.id, context.Cause(ctx))
+		}
+	}
+}
+
+// live reads the objects the owner has of the kinds of items, one list a kind.
+// What cannot be listed is read one by one.
+func (p *plan) live(ctx context.Context, items []*item) map[ObjectID]*unstructured.Unstructured {
+	byKind := map[schema.GroupVersionResource][]*item{}
+	var kinds []schema.GroupVersionResource
+	for _, it := range items {
+		if it.mapping == nil {
+			continue
+		}
+		gvr := it.mapping.Resource
+		if byKind[gvr] == nil {
+			kinds = append(kinds, gvr)
+		}
+		byKind[gvr] = append(byKind[gvr], it)
+	}
+	var mu sync.Mutex
+	out := map[ObjectID]*unstructured.Unstructured{}
+	p.client.each(ctx, len(kinds), func(i int) {
+		group := byKind[kinds[i]]
+		list, err := p.client.resource(group[0].mapping, commonNamespace(group)).
+			List(ctx, metav1.ListOptions{LabelSelector: p.client.Owner.selector()})
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			for j := range list.Items {
+				obj := &list.Items[j]
+				obj.SetGroupVersionKind(group[0].obj.GroupVersionKind())
+				out[IDOf(obj)] = obj
+			}
+		}
+		// After an error the dry run compares with nothing and reads the
+		// object itself; it reports the error if it persists.
+	})
+	return out
+}
+
+// commonNamespace returns the namespace all items share, "" if they do not.
+func commonNamespace(items []*item) string {
+	ns := items[0].id.Namespace
+	for _, it := range items {
+		if it.id.Namespace != ns {
+			return ""
+		}
+	}
+	return ns
+}
+
+// newNamespaces returns the namespaces that the set creates and that do not
+// exist yet.
+func (p *plan) newNamespaces(live map[ObjectID]*unstructured.Unstructured) map[string]bool {
+	out := map[string]bool{}
+	for _, it := range p.items {
+		if it.id.Kind == "Namespace" && it.id.Group == "" && live[it.id] == nil && it.change.UID == "" {
+			out[it.id.Name] = true
+		}
+	}
+	return out
+}
+
+// dryRun asks the server what applying would do.
+func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstructured) Change {
+	change := Change{Object: it.id, Version: it.change.Version}
+	merged, err := p.client.send(ctx, it, metav1.DryRunAll)
+	if err != nil {
+		change.Action, change.Err = Failed, objectError("validate", it.id, err)
+		return change
+	}
+	exists := merged.GetResourceVersion() != "" // a dry run stores nothing, so a new object has none
+	if exists && live == nil {
+		// It is there but not ours yet, or could not be listed.
+		live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			change.Action, change.Err = Failed, objectError("read", it.id, err)
+			return change
+		}
+		exists = err == nil
+	}
+	if !exists {
+		change.Action, change.Fields = Created, differences(nil, it.obj, p.unmask)
+		return change
+	}
+	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
+	change.Fields = differences(live, merged, p.unmask)
+	change.Action = Unchanged
+	switch {
+	case len(change.Fields) > 0:
+		change.Action = Configured
+	case releases(live, merged, p.client.manager()):
+		change.Action, change.Reason = Configured, "gives up fields that another manager sets to the same values"
+	default:
+		change.baseline = baselineOf(live, p.client.manager())
+	}
+	return change
+}
+
+// send applies an object; dryRun is empty or metav1.DryRunAll.
+func (c *Client) send(ctx context.Context, it *item, dryRun ...string) (*unstructured.Unstructured, error) {
+	return c.resource(it.mapping, it.id.Namespace).Apply(ctx, it.id.Name, it.obj, metav1.ApplyOptions{
+		FieldManager: c.manager(),
+		Force:        true,
+		DryRun:       dryRun,
+	})
+}
+
+// changes returns the changes in order.
+func (p *plan) changes() *ChangeSet {
+	set := &ChangeSet{}
+	for _, it := range p.items {
+		set.Changes = append(set.Changes, it.change)
+	}
+	return set
+}

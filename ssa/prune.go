@@ -1,0 +1,176 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// PruneOptions are the optional settings of [Client.Prune].
+type PruneOptions struct {
+	// Propagation says what happens to objects that a deleted one owns; empty
+	// means metav1.DeletePropagationBackground.
+	Propagation metav1.DeletionPropagation
+}
+
+// Prune deletes the objects in the owner's inventory that are not in keep, in
+// the reverse of the order they are applied in, and then stores what is left.
+// With an empty keep it deletes everything the owner has.
+//
+// An object is deleted only if it is the very one that was read a moment
+// before, carries the owner's labels, and does not ask to stay with the
+// annotation <Group>/prune: disabled. One whose labels name somebody else has
+// been handed over: it is Kept and forgotten. One that asks to stay, or whose
+// deletion failed, remains in the inventory.
+//
+// Prune returns when the API server has accepted the deletions; [Client.WaitDeleted]
+// waits for their end. Call it after an [Client.Apply] without error.
+func (c *Client) Prune(ctx context.Context, keep []*unstructured.Unstructured, opts *PruneOptions) (*ChangeSet, error) {
+	set, err := c.prune(ctx, keep, opts)
+	if err != nil {
+		return set, fmt.Errorf("ssa: prune for %s: %w", c.Owner, err)
+	}
+	return set, nil
+}
+
+func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, opts *PruneOptions) (*ChangeSet, error) {
+	set := &ChangeSet{}
+	kept, err := c.keep(keep)
+	if err != nil {
+		return set, err
+	}
+	store := c.inventory()
+	inventory, err := store.Load(ctx)
+	if err != nil {
+		return set, err
+	}
+	stale := inventory.without(kept).reversed()
+	if len(stale) == 0 {
+		return set, nil
+	}
+	propagation := metav1.DeletePropagationBackground
+	if opts != nil && opts.Propagation != "" {
+		propagation = opts.Propagation
+	}
+	remaining := kept
+	for _, entry := range stale {
+		v := c.victim(ctx, entry)
+		if v.change.Action == Deleted && v.live != nil {
+			v.delete(ctx, propagation)
+		}
+		if v.remember || v.change.Action == Failed {
+			remaining = append(remaining, entry)
+		}
+		set.Changes = append(set.Changes, v.change)
+	}
+	before := inventory.Entries
+	inventory.Entries = nil
+	for _, e := range before { // keep entries only as far as they were there: Apply adds, Prune removes
+		for _, r := range remaining {
+			if r.Object == e.Object {
+				inventory.Entries = append(inventory.Entries, e)
+				break
+			}
+		}
+	}
+	// A cancelled call has deleted some; that must be remembered all the same.
+	err = store.Save(context.WithoutCancel(ctx), inventory)
+	return set, errors.Join(set.Err(), err)
+}
+
+// keep returns the identities of the objects that must stay, in the form that
+// the inventory has them.
+func (c *Client) keep(objs []*unstructured.Unstructured) ([]Entry, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	prepared, err := c.prepare(objs)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{client: c}
+	for _, obj := range prepared {
+		p.items = append(p.items, &item{obj: obj})
+	}
+	if err := p.resolve(); err != nil {
+		return nil, err
+	}
+	return p.entries(), nil
+}
+
+// victim is an object that left the set.
+type victim struct {
+	client   *Client
+	mapping  *meta.RESTMapping
+	live     *unstructured.Unstructured // nil if it does not exist
+	remember bool                       // it stays in the inventory
+	change   Change
+}
+
+// victim reads a stale object and decides what is to become of it.
+func (c *Client) victim(ctx context.Context, entry Entry) *victim {
+	v := &victim{client: c, change: Change{Object: entry.Object, Version: entry.Version, Action: Deleted}}
+	gk := schema.GroupKind{Group: entry.Object.Group, Kind: entry.Object.Kind}
+	var err error
+	if v.mapping, err = c.mapping(gk, entry.Version); errors.Is(err, ErrUnknownKind) {
+		v.mapping, err = c.mapping(gk, "") // another version may still be served
+	}
+	if errors.Is(err, ErrUnknownKind) {
+		v.change.Reason = "its kind is no longer served"
+		return v
+	}
+	if err == nil {
+		v.live, err = c.resource(v.mapping, entry.Object.Namespace).Get(ctx, entry.Object.Name, metav1.GetOptions{})
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		v.live, v.change.Reason = nil, "it was gone already"
+	case err != nil:
+		v.live, v.change.Action, v.change.Err = nil, Failed, objectError("read", entry.Object, err)
+	case !c.Owner.Owns(v.live):
+		v.change.Action, v.change.Reason = Kept, fmt.Sprintf("it no longer carries the labels of %s", c.Owner)
+	case c.Owner.pruneDisabled(v.live):
+		v.change.Action, v.change.Reason = Kept, c.Owner.group()+"/prune is disabled on it"
+		v.remember = true
+	case v.live.GetDeletionTimestamp() != nil:
+		v.change.Reason = "its deletion is under way"
+		v.change.UID, v.live = v.live.GetUID(), nil
+	default:
+		v.change.UID, v.change.ResourceVersion = v.live.GetUID(), v.live.GetResourceVersion()
+	}
+	return v
+}
+
+// delete deletes exactly the object that was read. If only its version moved
+// on meanwhile it is read and judged once more.
+func (v *victim) delete(ctx context.Context, propagation metav1.DeletionPropagation) {
+	err := v.try(ctx, propagation)
+	if apierrors.IsConflict(err) {
+		again := v.client.victim(ctx, Entry{Object: v.change.Object, Version: v.change.Version})
+		sameObject := again.live != nil && again.live.GetUID() == v.live.GetUID()
+		*v = *again
+		if v.change.Action != Deleted || v.live == nil {
+			return
+		}
+		if sameObject {
+			err = v.try(ctx, propagation)
+		}
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		v.change.Action, v.change.Err = Failed, objectError("delete", v.change.Object, err)
+	}
+}
+
+func (v *victim) try(ctx context.Context, propagation metav1.DeletionPropagation) error {
+	uid, resourceVersion := v.live.GetUID(), v.live.GetResourceVersion()
+	return v.client.resource(v.mapping, v.change.Object.Namespace).Delete(ctx, v.change.Object.Name, metav1.DeleteOptions{
+		PropagationPolicy: &propagation,
+		Preconditions:     &metav1.Preconditions{UID: &uid, ResourceVersion: &resourceVersion},
+	})
+}

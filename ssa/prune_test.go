@@ -1,0 +1,175 @@
+package ssa_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/gitopskit/gitopskit/ssa"
+)
+
+func contextWithCancel(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
+
+func configMapsOf(c *ssa.Client) dynamic.ResourceInterface {
+	return c.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(c.Owner.Namespace)
+}
+
+func patch(t *testing.T, r dynamic.ResourceInterface, name, body string) {
+	t.Helper()
+	if _, err := r.Patch(t.Context(), name, "application/merge-patch+json", []byte(body), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPruneGuards: only what is still ours, and does not ask to stay, is deleted.
+func TestPruneGuards(t *testing.T) {
+	c, _ := newClient(t)
+	all := objects(t, configMap("mine", "1")+configMap("handed-over", "1")+configMap("stays", "1")+configMap("unlabelled", "1")+configMap("gone", "1"))
+	must(t)(c.Apply(t.Context(), all, nil))
+	r := configMapsOf(c)
+	patch(t, r, "handed-over", `{"metadata":{"labels":{"gitopskit.github.io/name":"other"}}}`)
+	patch(t, r, "unlabelled", `{"metadata":{"labels":{"gitopskit.github.io/namespace":null}}}`)
+	patch(t, r, "stays", `{"metadata":{"annotations":{"gitopskit.github.io/prune":"Disabled"}}}`)
+	if err := r.Delete(t.Context(), "gone", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	diff := must(t)(c.Diff(t.Context(), nil, nil))
+	set := must(t)(c.Prune(t.Context(), nil, nil))
+	want := []string{
+		"ConfigMap/unlabelled kept", "ConfigMap/stays kept", "ConfigMap/mine deleted", "ConfigMap/handed-over kept", "ConfigMap/gone deleted",
+	}
+	for _, got := range []*ssa.ChangeSet{diff, set} {
+		if diff := cmp.Diff(want, actions(got)); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	}
+	if get(t, c, configMaps, "mine") != nil || get(t, c, configMaps, "stays") == nil || get(t, c, configMaps, "handed-over") == nil {
+		t.Error("the wrong object was deleted")
+	}
+	// What asks to stay is remembered: once it no longer asks, it goes.
+	patch(t, r, "stays", `{"metadata":{"annotations":{"gitopskit.github.io/prune":null}}}`)
+	set = must(t)(c.Prune(t.Context(), nil, nil))
+	if diff := cmp.Diff([]string{"ConfigMap/stays deleted"}, actions(set)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestPruneSparesSuccessor: an object that was deleted and made anew between
+// the read and the deletion is another object.
+func TestPruneSparesSuccessor(t *testing.T) {
+	c, w := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, configMap("a", "1")), nil))
+	plain, _ := clientFor(t, restConfig(t), "x", c.Owner.Namespace)
+	w.tamper(func(r *http.Request) error {
+		if r.Method == http.MethodDelete {
+			w.tamper(nil)
+			if err := configMapsOf(plain).Delete(t.Context(), "a", metav1.DeleteOptions{}); err != nil {
+				return err
+			}
+			_, err := configMapsOf(plain).Create(t.Context(), objects(t, configMap("a", "theirs"))[0], metav1.CreateOptions{})
+			return err
+		}
+		return nil
+	})
+	set := must(t)(c.Prune(t.Context(), nil, nil))
+	if set.Changes[0].Action != ssa.Kept || get(t, c, configMaps, "a") == nil {
+		t.Errorf("got %v", actions(set))
+	}
+}
+
+// TestPruneRetriesNewVersion: an update between the read and the deletion does
+// not save the object.
+func TestPruneRetriesNewVersion(t *testing.T) {
+	c, w := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, configMap("a", "1")), nil))
+	plain, _ := clientFor(t, restConfig(t), "x", c.Owner.Namespace)
+	w.tamper(func(r *http.Request) error {
+		if r.Method == http.MethodDelete {
+			w.tamper(nil)
+			patch(t, configMapsOf(plain), "a", `{"data":{"other":"x"}}`)
+		}
+		return nil
+	})
+	must(t)(c.Prune(t.Context(), nil, nil))
+	if get(t, c, configMaps, "a") != nil {
+		t.Error("it is still there")
+	}
+}
+
+// TestFailedDeleteIsRemembered: what could not be deleted is tried again.
+func TestFailedDeleteIsRemembered(t *testing.T) {
+	c, w := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, configMap("a", "1")+configMap("b", "1")), nil))
+	w.tamper(func(r *http.Request) error {
+		if r.Method == http.MethodDelete && r.URL.Path[len(r.URL.Path)-2:] == "/b" {
+			return errors.New("connection reset")
+		}
+		return nil
+	})
+	set, err := c.Prune(t.Context(), nil, nil)
+	if !errors.Is(err, ssa.ErrUnavailable) || set.Count(ssa.Deleted) != 1 || set.Count(ssa.Failed) != 1 {
+		t.Fatalf("got %v %v", actions(set), err)
+	}
+	w.tamper(nil)
+	set = must(t)(c.Prune(t.Context(), nil, nil))
+	if diff := cmp.Diff([]string{"ConfigMap/b deleted"}, actions(set)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestInventoryConflict: two writers notice each other.
+func TestInventoryConflict(t *testing.T) {
+	c, _ := newClient(t)
+	store := &ssa.ConfigMapInventory{Dynamic: c.Dynamic, Namespace: c.Owner.Namespace, Name: "inv"}
+	load := func() *ssa.Inventory {
+		inv, err := store.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inv
+	}
+	entry := ssa.Entry{Object: ssa.ObjectID{Group: "rbac.authorization.k8s.io", Kind: "ClusterRole", Name: "system:x"}, Version: "v1"}
+	one, two := load(), load()
+	one.Entries, two.Entries = []ssa.Entry{entry}, []ssa.Entry{entry, entry}
+	if err := store.Save(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Save(t.Context(), two); !errors.Is(err, ssa.ErrConflict) {
+		t.Errorf("second create: got %v", err)
+	}
+	one, two = load(), load()
+	if diff := cmp.Diff([]ssa.Entry{entry}, one.Entries); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	one.Entries = append(one.Entries, ssa.Entry{Object: ssa.ObjectID{Kind: "ConfigMap", Namespace: "x", Name: "y"}, Version: "v1"})
+	for range 2 { // a saved inventory can be saved again
+		if err := store.Save(t.Context(), one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Save(t.Context(), two); !errors.Is(err, ssa.ErrConflict) {
+		t.Errorf("stale update: got %v", err)
+	}
+	two.Entries = nil
+	if err := store.Save(t.Context(), two); !errors.Is(err, ssa.ErrConflict) {
+		t.Errorf("stale removal: got %v", err)
+	}
+	missing := &ssa.ConfigMapInventory{Dynamic: c.Dynamic, Namespace: "no-such-namespace", Name: "inv"}
+	if err := missing.Save(t.Context(), &ssa.Inventory{Entries: one.Entries}); !errors.Is(err, ssa.ErrInvalid) {
+		t.Errorf("missing namespace: got %v", err)
+	}
+	patch(t, configMapsOf(c), "inv", `{"data":{"inventory":"{broken"}}`)
+	if _, err := store.Load(t.Context()); !errors.Is(err, ssa.ErrInvalid) {
+		t.Errorf("broken inventory: got %v", err)
+	}
+}

@@ -1,0 +1,128 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+)
+
+// stream follows the objects of one kind: a list, then a watch from its
+// version, and after a gap another list. It tells every state of every object
+// it selects once, and never asks the server in intervals.
+type stream struct {
+	resource dynamic.ResourceInterface
+	options  metav1.ListOptions
+	// seen is called for every object state; gone is true if it was deleted,
+	// and obj then holds its last state.
+	seen func(obj *unstructured.Unstructured, gone bool)
+
+	version string                                              // the watch continues from here; empty asks for a list
+	known   map[types.NamespacedName]*unstructured.Unstructured // names only, what exists as far as told
+}
+
+// list reads the present state and tells the differences to what was told.
+func (s *stream) list(ctx context.Context) error {
+	list, err := s.resource.List(ctx, s.options)
+	if err != nil {
+		return err
+	}
+	before := s.known
+	s.known = map[types.NamespacedName]*unstructured.Unstructured{}
+	for i := range list.Items {
+		obj := &list.Items[i]
+		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+		s.known[key] = nameOnly(obj)
+		delete(before, key)
+		s.seen(obj, false)
+	}
+	for _, obj := range before {
+		s.seen(obj, true)
+	}
+	s.version = list.GetResourceVersion()
+	return nil
+}
+
+// nameOnly returns what is needed to tell that an object is gone.
+func nameOnly(obj *unstructured.Unstructured) *unstructured.Unstructured {
+	out := &unstructured.Unstructured{}
+	out.SetGroupVersionKind(obj.GroupVersionKind())
+	out.SetNamespace(obj.GetNamespace())
+	out.SetName(obj.GetName())
+	out.SetUID(obj.GetUID())
+	return out
+}
+
+// follow watches until ctx is done, or until the server refuses for a reason
+// that time does not heal. Its error is never nil.
+func (s *stream) follow(ctx context.Context) error {
+	const shortest, longest = 200 * time.Millisecond, 10 * time.Second
+	pause := shortest
+	for {
+		started := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch {
+		case err == nil: // the server ends watches from time to time
+		case isGap(err):
+			s.version = ""
+		case !isTransient(err):
+			return err
+		}
+		if time.Since(started) > longest {
+			pause = shortest
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+// once lists if there was a gap and watches until the watch ends.
+func (s *stream) once(ctx context.Context) error {
+	if s.version == "" {
+		if err := s.list(ctx); err != nil {
+			return err
+		}
+	}
+	options := s.options
+	options.ResourceVersion = s.version
+	options.AllowWatchBookmarks = true
+	events, err := s.resource.Watch(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer events.Stop()
+	for event := range events.ResultChan() {
+		if event.Type == watch.Error {
+			return apierrors.FromObject(event.Object)
+		}
+		obj, ok := event.Object.(*unstructured.Unstructured)
+		if !ok {
+			return errors.New("the watch sent something that is not an object")
+		}
+		s.version = obj.GetResourceVersion()
+		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			s.known[key] = nameOnly(obj)
+			s.seen(obj, false)
+		case watch.Deleted:
+			delete(s.known, key)
+			s.seen(obj, true)
+		case watch.Bookmark, watch.Error:
+		}
+	}
+	return nil
+}

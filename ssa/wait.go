@@ -1,0 +1,332 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+)
+
+// State is how far an object has come, by the rules of kstatus
+// (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus).
+type State string
+
+// The states of an object.
+const (
+	Current     State = State(status.CurrentStatus) // the desired state is reached
+	InProgress  State = State(status.InProgressStatus)
+	Stuck       State = State(status.FailedStatus) // "Failed": it says that it cannot get there
+	Terminating State = State(status.TerminatingStatus)
+	NotFound    State = State(status.NotFoundStatus)
+	Unknown     State = State(status.UnknownStatus)
+)
+
+// Status is the state of one object and why.
+type Status struct {
+	Object  ObjectID
+	State   State
+	Message string
+}
+
+// String returns the status in a line.
+func (s Status) String() string {
+	if s.Message == "" {
+		return fmt.Sprintf("%s: %s", s.Object, s.State)
+	}
+	return fmt.Sprintf("%s: %s: %s", s.Object, s.State, s.Message)
+}
+
+// WaitOptions are the optional settings of [Client.Wait] and [Client.WaitDeleted].
+type WaitOptions struct {
+	// Timeout ends the wait; 0 means five minutes.
+	Timeout time.Duration
+	// AnyOwner also finds objects without the owner's labels, such as those
+	// that a controller made. It costs a watch for each object instead of one
+	// for each kind.
+	AnyOwner bool
+	// Progress, if set, is called for every change of a state, by one
+	// goroutine at a time. It must return soon.
+	Progress func(Status)
+}
+
+// Wait returns when all objects are Current at the same time, or when one of
+// them is Stuck and none is on its way any more, or after the timeout. While
+// it waits it sends no requests: states come from one watch for each kind.
+//
+// It returns the last status of every object, in the order of ids. Unless all
+// are Current there is an error, which lists the others; it matches
+// [ErrNotReady], and context.DeadlineExceeded after the timeout.
+func (c *Client) Wait(ctx context.Context, ids []ObjectID, opts *WaitOptions) ([]Status, error) {
+	return c.wait(ctx, "wait", ids, opts, func(s State) bool { return s == Current })
+}
+
+// WaitDeleted is [Client.Wait] for objects to be gone.
+func (c *Client) WaitDeleted(ctx context.Context, ids []ObjectID, opts *WaitOptions) ([]Status, error) {
+	return c.wait(ctx, "wait for deletion", ids, opts, func(s State) bool { return s == NotFound })
+}
+
+func (c *Client) wait(ctx context.Context, op string, ids []ObjectID, opts *WaitOptions, done func(State) bool) ([]Status, error) {
+	if opts == nil {
+		opts = &WaitOptions{}
+	}
+	timeout := opts.Timeout
+	if timeout == 0 {
+		timeout = 5 * time.Minute
+	}
+	w := &waiter{client: c, done: done, progress: opts.Progress, at: map[ObjectID]int{}}
+	err := c.validate()
+	if err == nil {
+		timed, cancel := context.WithTimeout(ctx, timeout)
+		err = w.run(timed, ids, opts.AnyOwner)
+		cancel()
+	}
+	if err != nil {
+		return w.statuses, fmt.Errorf("ssa: %s: %w", op, err)
+	}
+	return w.statuses, nil
+}
+
+// waiter collects states until all are as wanted.
+type waiter struct {
+	client   *Client
+	done     func(State) bool
+	progress func(Status)
+	finish   context.CancelFunc
+
+	mu       sync.Mutex
+	statuses []Status
+	at       map[ObjectID]int
+	listed   bool // all streams told their first state
+}
+
+func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
+	for _, id := range ids {
+		if _, twice := w.at[id]; !twice {
+			w.at[id] = len(w.statuses)
+			w.statuses = append(w.statuses, Status{Object: id, State: Unknown, Message: notRead})
+		}
+	}
+	streams, err := w.streams(anyOwner)
+	if err != nil {
+		return err
+	}
+	outer := ctx
+	ctx, w.finish = context.WithCancel(ctx)
+	defer w.finish()
+	errs := make([]error, len(streams))
+	w.client.each(ctx, len(streams), func(i int) {
+		if errs[i] = streams[i].first(ctx); errs[i] == nil {
+			w.absent(streams[i].objects)
+		}
+	})
+	if err := errors.Join(errs...); err != nil || ctx.Err() != nil {
+		return w.result(outer, err)
+	}
+	w.mu.Lock()
+	w.listed = true
+	settled := w.settled()
+	w.mu.Unlock()
+	if !settled {
+		w.follow(ctx, streams, errs)
+	}
+	return w.result(outer, errors.Join(errs...))
+}
+
+// follow runs all watches until the states are settled or ctx is done.
+func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error) {
+	var wg sync.WaitGroup
+	for i, s := range streams {
+		wg.Go(func() {
+			if err := s.follow(ctx); ctx.Err() == nil {
+				errs[i] = objectError("watch", s.objects[0], err)
+				w.finish()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// streams returns what to watch: a stream for each kind, or for each object.
+func (w *waiter) streams(anyOwner bool) ([]*kindStream, error) {
+	byKey := map[string][]ObjectID{}
+	var keys []string
+	for _, s := range w.statuses {
+		key := s.Object.GroupKind().String()
+		if anyOwner {
+			key = s.Object.Encode()
+		}
+		if byKey[key] == nil {
+			keys = append(keys, key)
+		}
+		byKey[key] = append(byKey[key], s.Object)
+	}
+	var out []*kindStream
+	for _, key := range keys {
+		group := byKey[key]
+		m, err := w.client.mapping(group[0].GroupKind(), "")
+		if errors.Is(err, ErrUnknownKind) && w.done(NotFound) {
+			w.absent(group)
+			continue // nothing of a kind that is not served exists
+		}
+		if err != nil {
+			return nil, objectError("wait", group[0], err)
+		}
+		options := metav1.ListOptions{LabelSelector: w.client.Owner.selector()}
+		if anyOwner {
+			options = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", group[0].Name).String()}
+		}
+		out = append(out, w.stream(m, group, options))
+	}
+	return out, nil
+}
+
+// kindStream follows the objects of one kind that are waited for.
+type kindStream struct {
+	stream
+	objects []ObjectID
+}
+
+func (w *waiter) stream(m *meta.RESTMapping, group []ObjectID, options metav1.ListOptions) *kindStream {
+	namespace := group[0].Namespace
+	if slices.ContainsFunc(group, func(id ObjectID) bool { return id.Namespace != namespace }) {
+		namespace = ""
+	}
+	seen := func(obj *unstructured.Unstructured, gone bool) {
+		obj.SetGroupVersionKind(m.GroupVersionKind)
+		w.tell(obj, gone)
+	}
+	return &kindStream{stream: stream{resource: w.client.resource(m, namespace), options: options, seen: seen}, objects: group}
+}
+
+// absent settles the objects that a first list did not have.
+func (w *waiter) absent(ids []ObjectID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		if s := &w.statuses[w.at[id]]; s.State == Unknown && s.Message == notRead {
+			s.State, s.Message = NotFound, "it does not exist"
+		}
+	}
+}
+
+const notRead = "not read yet"
+
+// first lists, with patience for a server that cannot answer right now.
+func (s *kindStream) first(ctx context.Context) error {
+	for pause := 200 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := s.list(ctx)
+		if err == nil || ctx.Err() != nil || !isTransient(err) {
+			return objectError("watch", s.objects[0], err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return objectError("watch", s.objects[0], err)
+		}
+	}
+}
+
+// tell takes in a state of an object and ends the wait when that settles it.
+func (w *waiter) tell(obj *unstructured.Unstructured, gone bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i, ours := w.at[IDOf(obj)]
+	if !ours {
+		return
+	}
+	next := Status{Object: w.statuses[i].Object, State: NotFound, Message: "it was deleted"}
+	if !gone {
+		next = statusOf(obj)
+	}
+	if next == w.statuses[i] {
+		return
+	}
+	w.statuses[i] = next
+	if w.progress != nil {
+		w.progress(next)
+	}
+	if w.listed && w.settled() {
+		w.finish()
+	}
+}
+
+// settled reports that nothing is left to wait for: all are as wanted, or some
+// are stuck and the others are as wanted.
+func (w *waiter) settled() bool {
+	return !slices.ContainsFunc(w.statuses, func(s Status) bool { return !w.done(s.State) && s.State != Stuck })
+}
+
+func (w *waiter) result(ctx context.Context, err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var missing []Status
+	for _, s := range w.statuses {
+		if !w.done(s.State) {
+			missing = append(missing, s)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err == nil && !w.settled() {
+		err = context.Cause(ctx)
+	}
+	return &NotReadyError{Statuses: missing, Err: err}
+}
+
+// NotReadyError lists the objects that a wait gave up on.
+type NotReadyError struct {
+	// Statuses are the last states of those objects.
+	Statuses []Status
+	// Err is what ended the wait, nil if the objects themselves gave up.
+	Err error
+}
+
+func (e *NotReadyError) Error() string {
+	const shown = 10
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d objects are not as wanted", len(e.Statuses))
+	if e.Err != nil {
+		fmt.Fprintf(&b, " (%s)", e.Err)
+	}
+	for i, s := range e.Statuses {
+		if i == shown {
+			fmt.Fprintf(&b, "; and %d more", len(e.Statuses)-shown)
+			break
+		}
+		b.WriteString("; " + s.String())
+	}
+	return b.String()
+}
+
+// Unwrap makes the error match [ErrNotReady] and what ended the wait.
+func (e *NotReadyError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrNotReady}
+	}
+	return []error{ErrNotReady, e.Err}
+}
+
+// statusOf computes the state of an object from itself.
+func statusOf(obj *unstructured.Unstructured) Status {
+	out := Status{Object: IDOf(obj), State: Unknown}
+	result, err := status.Compute(obj)
+	if err != nil {
+		out.Message = err.Error()
+		return out
+	}
+	out.State, out.Message = State(result.Status), result.Message
+	if out.State == Current {
+		out.Message = "" // says the same of every object
+	}
+	return out
+}
