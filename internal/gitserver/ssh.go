@@ -167,9 +167,11 @@ func (s *SSHServer) exec(ctx context.Context, channel ssh.Channel, line, protoco
 	if fault.stall(ctx) {
 		return 1
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", "upload-pack", "--strict", dir)
 	cmd.Env = append(s.git.env(), "GIT_PROTOCOL="+protocol)
-	out := &faultChannel{Writer: channel, fault: fault}
+	out := &faultChannel{Writer: channel, fault: fault, cut: cancel}
 	in := &countedBody{ReadCloser: io.NopCloser(channel)}
 	cmd.Stdout, cmd.Stderr = out, channel.Stderr()
 	stdin, err := cmd.StdinPipe()
@@ -207,6 +209,7 @@ func unquote(s string) (string, bool) {
 type faultChannel struct {
 	io.Writer
 	fault *Fault
+	cut   func()
 	n     int64
 }
 
@@ -215,6 +218,7 @@ func (w *faultChannel) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(damaged)
 	w.n += int64(n)
 	if cut {
+		w.cut() // git may be waiting for the client
 		return n, io.ErrClosedPipe
 	}
 	return len(p), err

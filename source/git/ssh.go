@@ -24,6 +24,7 @@ type sshConn struct {
 	out     io.Reader
 	errors  *tail
 	stop    func() bool
+	waited  sync.Once // ssh.Session.Wait must not be called twice
 }
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -152,7 +153,7 @@ type complaint string
 
 // complaint waits for the end of the command, which has closed its output.
 func (c *sshConn) complaint() complaint {
-	_ = c.session.Wait()
+	c.wait()
 	return complaint(c.errors.String())
 }
 
@@ -174,6 +175,9 @@ func (t complaint) err() error {
 	return fmt.Errorf("%w: the server says: %s", class, string(t))
 }
 
+// wait returns when nothing copies the command's complaints any more.
+func (c *sshConn) wait() { c.waited.Do(func() { _ = c.session.Wait() }) }
+
 func (c *sshConn) Close() error {
 	if c.session != nil {
 		_ = c.session.Close()
@@ -183,7 +187,7 @@ func (c *sshConn) Close() error {
 		_ = c.client.Wait()
 	}
 	if c.session != nil {
-		_ = c.session.Wait() // the copying of standard error
+		c.wait()
 	}
 	c.stop()
 	return nil
