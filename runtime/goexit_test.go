@@ -1,0 +1,5 @@
+package runtime_test
+
+import "runtime"
+
+func goexit() { runtime.Goexit() }

@@ -1,0 +1,377 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+)
+
+var (
+	modelSeed  = flag.Uint64("model.seed", 0, "run the model test with this seed only")
+	modelSeeds = flag.Uint64("model.seeds", 60, "number of seeds of the model test")
+)
+
+// TestModel makes random calls and checks, from what the passes see alone, what the package promises. A failure names
+// its seed.
+func TestModel(t *testing.T) {
+	from, to := uint64(1), *modelSeeds
+	if *modelSeed != 0 {
+		from, to = *modelSeed, *modelSeed
+	}
+	for seed := from; seed <= to; seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { newModel(t, seed).play() })
+		})
+	}
+}
+
+// model is what a caller can know about the keys.
+type model struct {
+	t       *testing.T
+	random  *rand.Rand
+	loop    *rt.Loop[string]
+	ended   chan struct{}
+	workers int
+
+	mu      sync.Mutex
+	keys    map[string]*modelKey
+	tickets []modelTicket
+}
+
+type modelKey struct {
+	spec      spec
+	version   int
+	running   bool
+	known     bool
+	suspended bool      // by a call that has returned, with no call to resume since
+	deleted   bool      // Delete was called; the final pass has not been OK
+	waiting   bool      // the last call returned Wait
+	okVersion string    // of the last ended pass, "-" if it was not OK
+	lost      time.Time // when a pass that was not OK returned, which the loop may learn a little later
+}
+
+type modelTicket struct {
+	*rt.Ticket
+	key string
+	at  time.Time
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	m := &model{
+		t: t, random: rand.New(rand.NewPCG(seed, 7)), keys: map[string]*modelKey{}, ended: make(chan struct{}),
+	}
+	m.workers = 1 + m.random.IntN(4)
+	m.loop = newLoop(t, m.pass, option{
+		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: seed, Finalizer: fn(m.final),
+	})
+	return m
+}
+
+// chance is true in so many of 100 cases; m.mu is held.
+func (m *model) chance(percent int) bool { return m.random.IntN(100) < percent }
+
+func (m *model) key(k string) *modelKey {
+	if m.keys[k] == nil {
+		m.keys[k] = &modelKey{okVersion: "-"}
+	}
+	return m.keys[k]
+}
+
+// pass is the reconciler: it checks what must hold when a pass begins, takes its time, and ends at random.
+func (m *model) pass(ctx context.Context, p pass) rt.Result {
+	m.mu.Lock()
+	k := m.key(p.Key)
+	m.enter(k, p)
+	woken := p.Why == rt.CauseWoken
+	switch {
+	case woken && !k.waiting:
+		m.t.Errorf("%s: woken without a wait", p.Key)
+	case !woken && k.suspended:
+		m.t.Errorf("%s: a pass began while suspended: %v", p.Key, p.Why)
+	case !woken && k.deleted:
+		m.t.Errorf("%s: a pass began after Delete: %v", p.Key, p.Why)
+	case p.Why == 0 || woken && p.Why != rt.CauseWoken:
+		m.t.Errorf("%s: reasons %v", p.Key, p.Why)
+	}
+	if !woken {
+		m.checkDeps(p.Key, k)
+	}
+	took := time.Duration(m.random.IntN(3)) * 500 * time.Millisecond
+	m.mu.Unlock()
+
+	select {
+	case <-time.After(took):
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leave(k, p)
+}
+
+func (m *model) enter(k *modelKey, p pass) {
+	if k.running {
+		m.t.Errorf("%s: two passes at a time", p.Key)
+	}
+	select {
+	case <-m.ended:
+		m.t.Errorf("%s: a pass after Run has returned", p.Key)
+	default:
+	}
+	k.running = true
+}
+
+// checkDeps is exact where no call is under way: a dependency that has never been OK for its version, is unknown or
+// deleted cannot have been ready.
+func (m *model) checkDeps(name string, k *modelKey) {
+	for _, d := range k.spec.DependsOn {
+		dep := m.key(d.Key)
+		if !dep.known || dep.okVersion == "-" && !dep.lost.Equal(time.Now()) {
+			m.t.Errorf("%s: began although %s was not ready (known %t, ok %q)", name, d.Key, dep.known, dep.okVersion)
+		}
+	}
+}
+
+func (m *model) leave(k *modelKey, p pass) rt.Result {
+	k.running, k.waiting = false, false
+	bad := func(r rt.Result) rt.Result { k.okVersion, k.lost = "-", time.Now(); return r }
+	switch n := m.random.IntN(20); {
+	case n < 10:
+		k.okVersion = p.Version
+		return rt.OK().At(fmt.Sprint(n))
+	case n < 12:
+		k.waiting = true
+		return rt.Wait("luck", rt.WakeAfter(time.Duration(m.random.IntN(5))*time.Second))
+	case n < 13:
+		k.waiting = true
+		return rt.Wait("another", rt.WakeKey(m.name()), rt.WakeAfter(20*time.Second))
+	case n < 14:
+		k.waiting = true
+		return rt.Wait("work", rt.WakeWhen(func(ctx context.Context) { sleepOr(ctx, 3*time.Second) }))
+	case n < 17:
+		return bad(rt.Fail(errors.New("bad luck")))
+	case n < 18:
+		return bad(rt.Again(time.Second, "more"))
+	case n < 19:
+		_ = bad(rt.OK())
+		panic("worse luck")
+	}
+	return bad(rt.Stall(errors.New("no luck")))
+}
+
+func sleepOr(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func (m *model) final(_ context.Context, p pass) rt.Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.key(p.Key)
+	m.enter(k, p)
+	k.running = false
+	if !k.deleted || !p.Why.Has(rt.CauseDeleted) {
+		m.t.Errorf("%s: a final pass without Delete: %v", p.Key, p.Why)
+	}
+	if m.chance(30) {
+		return rt.Fail(errors.New("busy"))
+	}
+	k.deleted, k.known, k.okVersion = false, k.spec.Version != "", "-"
+	return rt.OK()
+}
+
+func (m *model) name() string { return string(rune('a' + m.random.IntN(8))) }
+
+// play makes random calls for some hours of fake time, then lets the loop come to rest and stops it.
+func (m *model) play() {
+	ctx, cancel := context.WithCancel(m.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.loop.Run(ctx) }()
+	for range 400 {
+		m.mu.Lock()
+		pause := time.Duration(m.random.IntN(4)) * 700 * time.Millisecond
+		m.step()
+		m.mu.Unlock()
+		sleep(pause)
+		m.compare()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		m.t.Error(err)
+	}
+	close(m.ended)
+	m.checkTickets()
+}
+
+// step makes one call. The model changes before the call when it allows more, and after it when it allows less.
+func (m *model) step() {
+	name := m.name()
+	k := m.key(name)
+	switch n := m.random.IntN(100); {
+	case n < 30:
+		m.set(name, k)
+	case n < 65:
+		at := time.Now()
+		m.tickets = append(m.tickets, modelTicket{m.loop.Trigger(name, nil), name, at})
+	case n < 72:
+		if k.known && !k.deleted && m.loop.Suspend(name, rt.Suspension{By: "m"}) == nil {
+			k.suspended = true
+		}
+	case n < 82:
+		k.suspended = false
+		_ = m.loop.Resume(name) // ErrNotFound
+	case n < 90:
+		m.loop.Wake(name)
+	case n < 95 && k.known && !k.deleted:
+		k.deleted, k.suspended, k.okVersion = true, false, "-"
+		k.spec = spec{}
+		m.tickets = append(m.tickets, modelTicket{m.loop.Delete(name), name, time.Time{}})
+	}
+}
+
+func (m *model) set(name string, k *modelKey) {
+	s := spec{Version: fmt.Sprint("v", k.version), Retry: rt.Fixed(2 * time.Second), Timeout: 30 * time.Second}
+	if m.chance(50) {
+		s.Interval = time.Duration(1+m.random.IntN(10)) * time.Second
+	}
+	if m.chance(40) {
+		k.version++
+		s.Version = fmt.Sprint("v", k.version)
+	}
+	for m.chance(30) { // dependencies on later keys only, but now and then a cycle
+		if d := m.name(); d > name || m.chance(10) {
+			s.DependsOn = append(s.DependsOn, rt.Dep[string]{Key: d})
+		}
+	}
+	if k.spec.Version != s.Version {
+		k.okVersion = "-"
+	}
+	k.spec, k.suspended = s, false
+	if !k.deleted {
+		k.known = true
+	}
+	var cycle *rt.CycleError
+	if err := m.loop.Set(name, s); err != nil && !errors.As(err, &cycle) {
+		m.t.Error(err)
+	}
+}
+
+// compare checks the states against the model while nothing runs that could change them.
+func (m *model) compare() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, s := range m.loop.All() {
+		k := m.key(name)
+		if k.running != (s.Phase == rt.PhaseRunning) {
+			m.t.Errorf("%s: running %t, but its phase is %v", name, k.running, s.Phase)
+		}
+		if s.Ready && k.okVersion != k.spec.Version {
+			m.t.Errorf("%s: ready, but the last ended pass was %q and the version is %q", name, k.okVersion, k.spec.Version)
+		}
+		if s.Phase == rt.PhaseWaiting && !k.waiting {
+			m.t.Errorf("%s: waits, but its last call did not", name)
+		}
+		if s.Phase == rt.PhaseBlocked && len(s.Waiting) == 0 {
+			m.t.Errorf("%s: blocked by nothing", name)
+		}
+		if s.Phase == rt.PhaseQueued && m.running() < m.workers {
+			m.t.Errorf("%s: queued although a worker is free", name)
+		}
+		if (s.Outcome == rt.OutcomeFailed || s.Outcome == rt.OutcomeProgressing) && s.Phase == rt.PhaseIdle && s.Due.IsZero() {
+			m.t.Errorf("%s: will never be tried again: %+v", name, s)
+		}
+	}
+}
+
+// running counts the passes that run.
+func (m *model) running() (n int) {
+	for _, k := range m.keys {
+		if k.running {
+			n++
+		}
+	}
+	return n
+}
+
+// checkTickets checks that every ticket is resolved, and by a pass that began after its trigger.
+func (m *model) checkTickets() {
+	for _, ticket := range m.tickets {
+		s, err := ticket.Wait(canceled())
+		known := []error{rt.ErrStopped, rt.ErrDeleted, rt.ErrNotFound}
+		var suspended *rt.SuspendedError
+		var cycle *rt.CycleError
+		switch {
+		case errors.Is(err, context.Canceled):
+			m.t.Errorf("%s: a ticket is not resolved", ticket.key)
+		case slices.ContainsFunc(known, func(e error) bool { return errors.Is(err, e) }),
+			errors.As(err, &suspended), errors.As(err, &cycle):
+		case s.Started.Before(ticket.at):
+			m.t.Errorf("%s: triggered at %v, answered by a pass of %v", ticket.key, ticket.at, s.Started)
+		}
+	}
+}
+
+// TestStress makes calls from many goroutines in real time, for the race detector.
+func TestStress(t *testing.T) {
+	var running sync.Map
+	l := newLoop(t, func(_ context.Context, p pass) rt.Result {
+		if _, twice := running.LoadOrStore(p.Key, true); twice {
+			t.Errorf("%s: two passes at a time", p.Key)
+		}
+		defer running.Delete(p.Key)
+		switch rand.IntN(6) {
+		case 0:
+			return rt.Fail(errors.New("x"))
+		case 1:
+			return rt.Wait("x", rt.WakeAfter(time.Microsecond), rt.WakeKey("k1"))
+		case 2:
+			return rt.Wait("x", rt.WakeWhen(func(context.Context) {}))
+		}
+		return rt.OK()
+	}, option{
+		Workers: 4, Observe: func(rt.Observation[string]) {},
+		Finalizer: fn(func(context.Context, pass) rt.Result { return rt.OK() }),
+	})
+	run(t, l)
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for range 3000 {
+				k := fmt.Sprint("k", rand.IntN(20))
+				switch rand.IntN(8) {
+				case 0, 1:
+					s := spec{Interval: time.Millisecond, Retry: rt.Fixed(time.Millisecond), Version: fmt.Sprint(rand.IntN(3))}
+					if rand.IntN(3) == 0 {
+						s.DependsOn = rt.On(fmt.Sprint("k", rand.IntN(20)))
+					}
+					var cycle *rt.CycleError
+					if err := l.Set(k, s); err != nil && !errors.As(err, &cycle) {
+						t.Error(err)
+					}
+				case 2:
+					l.Delete(k)
+				case 3:
+					_ = l.Suspend(k, rt.Suspension{Until: time.Now().Add(time.Millisecond)})
+				case 4:
+					l.Wake(k)
+				case 5:
+					for range l.All() {
+					}
+				default:
+					l.Trigger(k, nil)
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
