@@ -27,14 +27,23 @@ type Fault struct {
 	Header http.Header
 }
 
+// SetFaults damages what clients receive from now on: f is asked for each
+// request and returns nil for an answer that stays whole. A nil f ends it.
+func (s *Server) SetFaults(f func(Request) *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = f
+}
+
 func (s *Server) fault(r Request) *Fault {
 	s.mu.Lock()
 	s.traffic.Seen = append(s.traffic.Seen, r)
+	f := s.faults
 	s.mu.Unlock()
-	if s.Fault == nil {
+	if f == nil {
 		return nil
 	}
-	return s.Fault(r)
+	return f(r)
 }
 
 func (f *Fault) stall(ctx context.Context) bool {
@@ -64,6 +73,7 @@ func (f *Fault) apply(p []byte, off int64) (_ []byte, cut bool) {
 // faultWriter counts and damages the body of one answer.
 type faultWriter struct {
 	http.ResponseWriter
+	server *Server
 	fault  *Fault
 	n      int64
 	header bool
@@ -90,6 +100,7 @@ func (w *faultWriter) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	damaged, cut := w.fault.apply(p, w.n)
+	w.server.count(0, 0, int64(len(damaged)))
 	n, err := w.ResponseWriter.Write(damaged)
 	w.n += int64(n)
 	if cut {

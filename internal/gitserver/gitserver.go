@@ -46,8 +46,6 @@ type Server struct {
 	// Config holds "key=value" Git settings for the serving process,
 	// such as "uploadpack.allowAnySHA1InWant=true".
 	Config []string
-	// Fault, when set, may damage what HTTP clients and SSH clients receive.
-	Fault func(Request) *Fault
 
 	root    string
 	backend string
@@ -55,6 +53,7 @@ type Server struct {
 	mu      sync.Mutex
 	commits map[string]int
 	traffic Traffic
+	faults  func(Request) *Fault
 }
 
 // New returns a server for the repositories below root, which is created when
@@ -261,6 +260,7 @@ func (s *Server) env() []string {
 	settings := append([]string{
 		"safe.directory=*",
 		"gc.auto=0",
+		"pack.threads=1",
 		"maintenance.auto=false",
 		"commit.gpgSign=false",
 		"tag.gpgSign=false",

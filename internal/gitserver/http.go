@@ -12,13 +12,13 @@ import (
 // ServeHTTP serves every repository below the root by Git's smart HTTP
 // protocol, for reading only.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &countedBody{ReadCloser: r.Body}
-	r.Body = counted
-	out := &faultWriter{ResponseWriter: w, fault: s.fault(Request{
+	// What is counted is counted before the client sees it, so that a client
+	// that has its answer finds it in the counters.
+	s.count(1, 0, 0)
+	r.Body = &countedBody{r.Body, s}
+	out := &faultWriter{ResponseWriter: w, server: s, fault: s.fault(Request{
 		Path: r.URL.Path, Query: r.URL.RawQuery, Authorization: r.Header.Get("Authorization"), Protocol: r.Header.Get("Git-Protocol"),
 	})}
-	defer func() { s.count(1, counted.n, out.n) }()
-
 	if out.fault != nil && out.fault.Stall {
 		_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a client left only after its request was read
 	}
@@ -61,11 +61,11 @@ func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []by
 
 type countedBody struct {
 	io.ReadCloser
-	n int64
+	server *Server
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
+	b.server.count(0, int64(n), 0)
 	return n, err
 }

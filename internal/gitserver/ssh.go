@@ -171,8 +171,9 @@ func (s *SSHServer) exec(ctx context.Context, channel ssh.Channel, line, protoco
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", "upload-pack", "--strict", dir)
 	cmd.Env = append(s.git.env(), "GIT_PROTOCOL="+protocol)
-	out := &faultChannel{Writer: channel, fault: fault, cut: cancel}
-	in := &countedBody{ReadCloser: io.NopCloser(channel)}
+	s.git.count(1, 0, 0)
+	out := &faultChannel{Writer: channel, server: s.git, fault: fault, cut: cancel}
+	in := &countedBody{io.NopCloser(channel), s.git}
 	cmd.Stdout, cmd.Stderr = out, channel.Stderr()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -187,7 +188,6 @@ func (s *SSHServer) exec(ctx context.Context, channel ssh.Channel, line, protoco
 		_ = stdin.Close()
 	})
 	err = cmd.Wait()
-	s.git.count(1, 0, out.n)
 	if err != nil {
 		return 128
 	}
@@ -208,13 +208,15 @@ func unquote(s string) (string, bool) {
 
 type faultChannel struct {
 	io.Writer
-	fault *Fault
-	cut   func()
-	n     int64
+	server *Server
+	fault  *Fault
+	cut    func()
+	n      int64
 }
 
 func (w *faultChannel) Write(p []byte) (int, error) {
 	damaged, cut := w.fault.apply(p, w.n)
+	w.server.count(0, 0, int64(len(damaged)))
 	n, err := w.Writer.Write(damaged)
 	w.n += int64(n)
 	if cut {

@@ -271,12 +271,12 @@ func TestSSHFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range int64(10) {
-		f.git.Fault = func(gitserver.Request) *gitserver.Fault { return &gitserver.Fault{CutAfter: 10 + i*150} }
+		f.git.SetFaults(func(gitserver.Request) *gitserver.Fault { return &gitserver.Fault{CutAfter: 10 + i*150} })
 		if _, err := src.Fetch(t.Context(), rev); !errors.Is(err, source.ErrUnavailable) {
 			t.Errorf("cut after %d bytes: got %v, want ErrUnavailable", 10+i*150, err)
 		}
 	}
-	f.git.Fault = func(gitserver.Request) *gitserver.Fault { return &gitserver.Fault{Stall: true} }
+	f.git.SetFaults(func(gitserver.Request) *gitserver.Fault { return &gitserver.Fault{Stall: true} })
 	opts.Timeout = 150 * time.Millisecond
 	if _, err := newSource(t, f.url, opts).Resolve(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("stall: got %v, want DeadlineExceeded", err)
