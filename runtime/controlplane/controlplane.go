@@ -123,7 +123,7 @@ func (c *ControlPlane) explain(err error, cfg *childConfig, hadData bool) error 
 	case !errors.As(err, &e):
 	case errors.Is(err, ErrPortInUse):
 		e.Subject, e.Log = "on port "+strconv.Itoa(cfg.Port), ""
-		e.Hint = "end the process that listens there, or set Options.Port to 0 for a free port"
+		e.Hint = "end the process that listens there, or choose port 0 to get a free one"
 	case hadData && !errors.Is(err, ErrNotReady) && !errors.Is(err, context.Canceled):
 		e.Subject = "in directory " + c.dir.path
 		e.Hint = "the data in it may be damaged or written by another version; restore the directory or delete " + filepath.Join(c.dir.path, etcdDir) + " to begin empty"

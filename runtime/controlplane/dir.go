@@ -39,7 +39,7 @@ func openDir(dir string) (*workDir, error) {
 	if w.lock, err = lockDir(w.path); err != nil {
 		if errors.Is(err, ErrDirInUse) {
 			return nil, &Error{Op: "start", Subject: "in directory " + w.path, Err: err,
-				Hint: "stop that process first, or choose another Options.Dir"}
+				Hint: "stop that process first, or choose another one"}
 		}
 		return nil, storageError(w.path, err)
 	}

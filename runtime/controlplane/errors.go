@@ -62,15 +62,15 @@ func storageError(dir string, err error) *Error {
 	e := &Error{Op: "start", Subject: "in directory " + dir, Err: err}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		e.Hint = "the disk is full; free some space or choose another Options.Dir"
+		e.Hint = "the disk is full; free some space or choose another directory"
 	case errors.Is(err, syscall.EDQUOT):
-		e.Hint = "the disk quota is used up; free some space or choose another Options.Dir"
+		e.Hint = "the disk quota is used up; free some space or choose another directory"
 	case errors.Is(err, syscall.EROFS):
-		e.Hint = "the file system is read-only; choose another Options.Dir"
+		e.Hint = "the file system is read-only; choose another one"
 	case errors.Is(err, fs.ErrPermission):
-		e.Hint = "the directory cannot be written by this user; choose another Options.Dir"
+		e.Hint = "the directory cannot be written by this user; choose another one"
 	case errors.Is(err, syscall.ENOTDIR):
-		e.Hint = "a part of the path is a file; choose another Options.Dir"
+		e.Hint = "a part of the path is a file; choose another one"
 	}
 	return e
 }

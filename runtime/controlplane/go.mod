@@ -4,7 +4,10 @@ go 1.26.0
 
 require k8s.io/kubernetes v1.36.3
 
-require go.etcd.io/etcd/server/v3 v3.6.8
+require (
+	go.etcd.io/etcd/server/v3 v3.6.8
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	dario.cat/mergo v1.0.1 // indirect

@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gitopskit/gitopskit/runtime/controlplane"
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -26,8 +28,12 @@ func TestMain(m *testing.M) {
 		os.Exit(victim(dir))
 	}
 	code := m.Run()
-	if c, err := full(); err == nil {
-		if err := c.Stop(); err != nil {
+	if fullStarted {
+		c, err := full()
+		if err == nil {
+			err = c.Stop()
+		}
+		if err = errors.Join(err, goleak.Find()); err != nil {
 			fmt.Println(err)
 			code = 1
 		}
@@ -49,8 +55,11 @@ func victim(dir string) int {
 
 // full is one control plane with everything, for the tests that only use it.
 var full = sync.OnceValues(func() (*controlplane.ControlPlane, error) {
+	fullStarted = true
 	return controlplane.Start(context.Background(), &controlplane.Options{SimulatedNodes: 3})
 })
+
+var fullStarted bool
 
 // client returns a client of the shared control plane and a new namespace of it.
 func client(t *testing.T) (kubernetes.Interface, string) {

@@ -28,18 +28,23 @@ func assetsDir(o *Options) string {
 }
 
 // supervise is the shell script that runs etcd and kube-apiserver. They do not watch their input themselves; when the
-// input of the script ends, because this process stopped them or is gone, it ends them.
+// input of the script ends, because this process stopped them or is gone, it ends them: the server first, which needs the
+// store to end in order, by force if that takes too long.
 const supervise = `
 exec 3<&0 </dev/null
 cd "$RUN_DIR" || exit 1
 "$ASSETS/etcd" --data-dir=etcd --listen-client-urls=unix://etcd.sock --advertise-client-urls=http://127.0.0.1:1 \
 	--listen-peer-urls=http://127.0.0.1:0 --log-level=error $ETCD_FLAGS & etcd=$!
 "$ASSETS/kube-apiserver" "$@" & api=$!
-(cat <&3 >/dev/null 2>&1; kill $api $etcd) >/dev/null 2>&1 & watch=$!
+(
+	cat <&3
+	kill $api
+	for second in 1 2 3 4 5 6 7 8; do sleep 1; kill -0 $api || break; done
+	kill -9 $api
+) >/dev/null 2>&1 & watch=$!
 exec 3<&-
 wait $api; code=$?
-kill $etcd 2>/dev/null; wait $etcd
-kill $watch 2>/dev/null
+kill $watch $etcd 2>/dev/null; wait $etcd
 if [ -n "$TEMPORARY" ]; then rm -rf "$RUN_DIR"; fi
 exit $code
 `

@@ -76,7 +76,7 @@ func (b *builder) lock(ctx context.Context) (*fileLock, error) {
 			return nil, &Error{Op: "build", Err: err}
 		}
 		if now := time.Now(); now.After(next) {
-			next = now.Add(progressEvery)
+			next = now.Add(time.Second)
 			if text := b.othersProgress(); text != shown {
 				shown = text
 				b.say("testenv: waiting for another process: %s", text)
