@@ -38,8 +38,8 @@ func TestReadObjects(t *testing.T) {
 	if !errors.Is(err, ssa.ErrInvalid) || len(objs) != 0 || !strings.Contains(err.Error(), "document 1") {
 		t.Errorf("no kind: %v", err)
 	}
-	objs, err = ssa.ReadObjects(strings.NewReader("kind: A\napiVersion: v1\n---\n---\nx: [\n"))
-	if !errors.Is(err, ssa.ErrInvalid) || len(objs) != 1 || !strings.Contains(err.Error(), "document 3") {
+	objs, err = ssa.ReadObjects(strings.NewReader("kind: A\napiVersion: v1\n---\nkind: B\napiVersion: v1\n---\nx: [\n"))
+	if !errors.Is(err, ssa.ErrInvalid) || len(objs) != 2 || !strings.Contains(err.Error(), "document 3") {
 		t.Errorf("broken: %d %v", len(objs), err)
 	}
 	if objs, err = ssa.ReadObjects(strings.NewReader("")); err != nil || len(objs) != 0 {

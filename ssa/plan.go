@@ -195,38 +195,50 @@ func (p *plan) newNamespaces(live map[ObjectID]*unstructured.Unstructured) map[s
 	return out
 }
 
-// dryRun asks the server what applying would do.
+// dryRun asks the server what applying would do, and compares that with the
+// very version of the object the server tried it on: live, or, if the object
+// is not there or moved on since it was read, another read.
 func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstructured) Change {
 	change := Change{Object: it.id, Version: it.change.Version}
-	merged, err := p.client.send(ctx, it, metav1.DryRunAll)
-	if err != nil {
-		change.Action, change.Err = Failed, objectError("validate", it.id, err)
-		return change
-	}
-	exists := merged.GetResourceVersion() != "" // a dry run stores nothing, so a new object has none
-	if exists && live == nil {
-		// It is there but not ours yet, or could not be listed.
-		live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			change.Action, change.Err = Failed, objectError("read", it.id, err)
+	const attempts = 5
+	for range attempts {
+		merged, err := p.client.send(ctx, it, metav1.DryRunAll)
+		if err != nil {
+			change.Action, change.Err = Failed, objectError("validate", it.id, err)
 			return change
 		}
-		exists = err == nil
+		if merged.GetResourceVersion() == "" { // nothing is stored, so a new object has none
+			change.Action, change.Fields = Created, differences(nil, it.obj, p.unmask)
+			return change
+		}
+		if live == nil || live.GetResourceVersion() != merged.GetResourceVersion() {
+			live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
+			if err != nil && !apierrors.IsNotFound(err) {
+				change.Action, change.Err = Failed, objectError("read", it.id, err)
+				return change
+			}
+		}
+		if err == nil && live.GetResourceVersion() == merged.GetResourceVersion() {
+			return p.judge(change, live, merged)
+		}
 	}
-	if !exists {
-		change.Action, change.Fields = Created, differences(nil, it.obj, p.unmask)
-		return change
-	}
+	change.Action, change.Err = Failed, objectError("validate", it.id,
+		fmt.Errorf("%w: it changed at each of %d attempts to compare it", ErrConflict, attempts))
+	return change
+}
+
+// judge compares an object with what applying would make of it.
+func (p *plan) judge(change Change, live, merged *unstructured.Unstructured) Change {
+	manager := p.client.manager()
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
 	change.Fields = differences(live, merged, p.unmask)
-	change.Action = Unchanged
 	switch {
 	case len(change.Fields) > 0:
 		change.Action = Configured
-	case releases(live, merged, p.client.manager()):
+	case releases(live, merged, manager):
 		change.Action, change.Reason = Configured, "gives up fields that another manager sets to the same values"
 	default:
-		change.baseline = baselineOf(live, p.client.manager())
+		change.Action, change.baseline = Unchanged, baselineOf(merged, manager)
 	}
 	return change
 }

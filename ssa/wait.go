@@ -128,7 +128,10 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 			w.absent(streams[i].objects)
 		}
 	})
-	if err := errors.Join(errs...); err != nil || ctx.Err() != nil {
+	if ctx.Err() != nil { // its error in each stream says no more
+		return w.result(outer, context.Cause(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return w.result(outer, err)
 	}
 	w.mu.Lock()

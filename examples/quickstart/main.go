@@ -1,0 +1,190 @@
+// Command quickstart reconciles a Git repository into a Kubernetes cluster:
+// fetch, build, diff, apply, wait for readiness, report, and keep it so.
+//
+// Without arguments it starts a control plane of its own and a small Git
+// server, and shows what happens on a commit, on a change by hand and when an
+// object leaves the repository. With -url it reconciles yours.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/gitopskit/gitopskit/examples/internal/console"
+	"github.com/gitopskit/gitopskit/examples/internal/gitflags"
+	"github.com/gitopskit/gitopskit/examples/quickstart/tour"
+	"github.com/gitopskit/gitopskit/runtime/testenv"
+	"github.com/gitopskit/gitopskit/ssa"
+)
+
+type flags struct {
+	git                         gitflags.Flags
+	kubeconfig, namespace, name string
+	interval, timeout           time.Duration
+	once, diff                  bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return
+	case interrupted:
+		err = fmt.Errorf("interrupted: %w", err)
+	}
+	console.New(os.Stderr).Fail(err)
+	os.Exit(1)
+}
+
+func parse(args []string, stderr io.Writer) (*flags, error) {
+	f := &flags{}
+	set := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	f.git.Register(set)
+	set.StringVar(&f.kubeconfig, "kubeconfig", "", "use the current context of this file instead of starting a cluster")
+	set.StringVar(&f.namespace, "namespace", "default", "namespace of the inventory, and of objects that name none")
+	set.StringVar(&f.name, "name", "quickstart", "owner of the objects; another name is another, independent set")
+	set.DurationVar(&f.interval, "interval", time.Minute, "time between two looks at the repository")
+	set.DurationVar(&f.timeout, "timeout", 5*time.Minute, "bound of one pass, readiness included")
+	set.BoolVar(&f.once, "once", false, "end after one pass (the tour: after its last scene); the exit code tells how it went")
+	set.BoolVar(&f.diff, "diff", false, "show what would change, change nothing, and end")
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case set.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q: the repository is given by -url", set.Arg(0))
+	case f.git.URL == "" && f.kubeconfig != "":
+		return nil, errors.New("-kubeconfig needs -url: the tour changes things by hand, so it only runs in a cluster of its own")
+	case f.interval <= 0 || f.timeout <= 0:
+		return nil, errors.New("-interval and -timeout must be positive")
+	}
+	return f, nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	f, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	out := console.New(stdout)
+	var story *tour.Tour
+	if f.git.URL == "" {
+		if story, err = tour.New(); err != nil {
+			return err
+		}
+		defer story.Close()
+		f.git.URL = story.URL
+		out.Step("git", "a demo repository at %s", story.URL)
+	}
+	source, err := f.git.Source()
+	if err != nil {
+		return err
+	}
+	config, kubeconfig, stop, err := cluster(ctx, f, out, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	client, err := connect(config, f)
+	if err != nil {
+		return err
+	}
+	r, err := newReconciler(f, source, client, out)
+	if err != nil {
+		return err
+	}
+	return r.run(ctx, func(ctx context.Context) error {
+		if err := r.pass(ctx); err != nil || f.diff || f.once && story == nil {
+			return err
+		}
+		if story != nil {
+			if err := show(ctx, story, r); err != nil {
+				return err
+			}
+		}
+		goOn(out, kubeconfig)
+		if !f.once && (story == nil || out.Terminal) {
+			out.Detail("still reconciling every %s, and at once what somebody else changes; Ctrl-C ends it", f.interval)
+			<-ctx.Done()
+		}
+		return nil
+	})
+}
+
+// cluster starts a control plane or opens the one of -kubeconfig.
+func cluster(ctx context.Context, f *flags, out *console.Printer, stderr io.Writer) (config *rest.Config, kubeconfig string, stop func() error, err error) {
+	if f.kubeconfig != "" {
+		if config, err = clientcmd.BuildConfigFromFlags("", f.kubeconfig); err != nil {
+			return nil, "", nil, fmt.Errorf("-kubeconfig %s: %w", f.kubeconfig, err)
+		}
+		config.QPS = -1 // the API server has its own fairness
+		return config, f.kubeconfig, func() error { return nil }, nil
+	}
+	started := time.Now()
+	server, err := testenv.Launch(ctx, &testenv.Options{SimulatedNodes: 2, Progress: stderr})
+	if err != nil {
+		return nil, "", nil, err
+	}
+	out.Step("cluster", "Kubernetes %s at %s, ready in %s", server.Version(), server.URL(), console.Since(started))
+	out.Detail("its nodes are simulated: pods are scheduled and reported Running and Ready, nothing runs")
+	return server.Config(), server.Kubeconfig(), server.Stop, nil
+}
+
+func connect(config *rest.Config, f *flags) (*ssa.Client, error) {
+	dyn, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &ssa.Client{
+		Dynamic:          dyn,
+		Mapper:           restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+		Owner:            ssa.Owner{Name: f.name, Namespace: f.namespace},
+		DefaultNamespace: f.namespace,
+	}, nil
+}
+
+// show plays the tour.
+func show(ctx context.Context, story *tour.Tour, r *reconciler) error {
+	for _, scene := range story.Scenes(r.client.Dynamic) {
+		r.out.Title(scene.Title)
+		if err := scene.Act(ctx); err != nil {
+			return err
+		}
+		if scene.Committed {
+			r.loop.Trigger(sourceKey, nil) // what a webhook would do
+		}
+		if err := r.pass(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func goOn(out *console.Printer, kubeconfig string) {
+	out.Title("How to go on")
+	out.Line("        kubectl --kubeconfig " + kubeconfig + " get all --all-namespaces --show-labels")
+	out.Line("        go run ./examples/quickstart -url https://… -path deploy -diff    (your repository, only looking)")
+	out.Line("        go run ./examples/quickstart -help                                (another cluster, credentials, …)")
+}
