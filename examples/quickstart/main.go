@@ -17,25 +17,17 @@ import (
 	"syscall"
 	"time"
 
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
-	"k8s.io/client-go/tools/clientcmd"
-
+	"github.com/gitopskit/gitopskit/examples/internal/clusterflags"
 	"github.com/gitopskit/gitopskit/examples/internal/console"
 	"github.com/gitopskit/gitopskit/examples/internal/gitflags"
 	"github.com/gitopskit/gitopskit/examples/quickstart/tour"
-	"github.com/gitopskit/gitopskit/runtime/testenv"
-	"github.com/gitopskit/gitopskit/ssa"
 )
 
 type flags struct {
-	git                         gitflags.Flags
-	kubeconfig, namespace, name string
-	interval, timeout           time.Duration
-	once, diff                  bool
+	git               gitflags.Flags
+	cluster           clusterflags.Flags
+	interval, timeout time.Duration
+	once, diff        bool
 }
 
 func main() {
@@ -58,9 +50,7 @@ func parse(args []string, stderr io.Writer) (*flags, error) {
 	set := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	f.git.Register(set)
-	set.StringVar(&f.kubeconfig, "kubeconfig", "", "use the current context of this file instead of starting a cluster")
-	set.StringVar(&f.namespace, "namespace", "default", "namespace of the inventory, and of objects that name none")
-	set.StringVar(&f.name, "name", "quickstart", "owner of the objects; another name is another, independent set")
+	f.cluster.Register(set)
 	set.DurationVar(&f.interval, "interval", time.Minute, "time between two looks at the repository")
 	set.DurationVar(&f.timeout, "timeout", 5*time.Minute, "bound of one pass, readiness included")
 	set.BoolVar(&f.once, "once", false, "end after one pass (the tour: after its last scene); the exit code tells how it went")
@@ -71,7 +61,7 @@ func parse(args []string, stderr io.Writer) (*flags, error) {
 	switch {
 	case set.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q: the repository is given by -url", set.Arg(0))
-	case f.git.URL == "" && f.kubeconfig != "":
+	case f.git.URL == "" && f.cluster.Kubeconfig != "":
 		return nil, errors.New("-kubeconfig needs -url: the tour changes things by hand, so it only runs in a cluster of its own")
 	case f.interval <= 0 || f.timeout <= 0:
 		return nil, errors.New("-interval and -timeout must be positive")
@@ -98,16 +88,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	config, kubeconfig, stop, err := cluster(ctx, f, out, stderr)
+	cluster, err := f.cluster.Open(ctx, out, stderr)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	client, err := connect(config, f)
-	if err != nil {
-		return err
-	}
-	r, err := newReconciler(f, source, client, out)
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	r, err := newReconciler(f, source, cluster.Client, out)
 	if err != nil {
 		return err
 	}
@@ -120,49 +106,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 				return err
 			}
 		}
-		goOn(out, kubeconfig)
+		goOn(out, cluster.Kubeconfig)
 		if !f.once && (story == nil || out.Terminal) {
 			out.Detail("still reconciling every %s, and at once what somebody else changes; Ctrl-C ends it", f.interval)
 			<-ctx.Done()
 		}
 		return nil
 	})
-}
-
-// cluster starts a control plane or opens the one of -kubeconfig.
-func cluster(ctx context.Context, f *flags, out *console.Printer, stderr io.Writer) (config *rest.Config, kubeconfig string, stop func() error, err error) {
-	if f.kubeconfig != "" {
-		if config, err = clientcmd.BuildConfigFromFlags("", f.kubeconfig); err != nil {
-			return nil, "", nil, fmt.Errorf("-kubeconfig %s: %w", f.kubeconfig, err)
-		}
-		config.QPS = -1 // the API server has its own fairness
-		return config, f.kubeconfig, func() error { return nil }, nil
-	}
-	started := time.Now()
-	server, err := testenv.Launch(ctx, &testenv.Options{SimulatedNodes: 2, Progress: stderr})
-	if err != nil {
-		return nil, "", nil, err
-	}
-	out.Step("cluster", "Kubernetes %s at %s, ready in %s", server.Version(), server.URL(), console.Since(started))
-	out.Detail("its nodes are simulated: pods are scheduled and reported Running and Ready, nothing runs")
-	return server.Config(), server.Kubeconfig(), server.Stop, nil
-}
-
-func connect(config *rest.Config, f *flags) (*ssa.Client, error) {
-	dyn, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	disco, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	return &ssa.Client{
-		Dynamic:          dyn,
-		Mapper:           restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
-		Owner:            ssa.Owner{Name: f.name, Namespace: f.namespace},
-		DefaultNamespace: f.namespace,
-	}, nil
 }
 
 // show plays the tour.

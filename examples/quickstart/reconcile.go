@@ -29,10 +29,13 @@ type reconciler struct {
 	out    *console.Printer
 	loop   *rt.Loop[string]
 	events *notify.Bus
-	passed chan error // the outcomes of passes that are worth telling
+	passed chan error // how each pass went
 
-	revision string // of objects; like the rest below for the pass of clusterKey alone
+	// The rest belongs to the passes of clusterKey, which never overlap.
+	revision string // of objects
 	objects  []*unstructured.Unstructured
+	applied  *ssa.ChangeSet
+	ready    chan error // the end of the wait for applied
 	unwatch  context.CancelFunc
 	watching sync.WaitGroup
 }
@@ -49,13 +52,13 @@ func newReconciler(f *flags, src source.Source, client *ssa.Client, out *console
 
 // run runs the loop while main does.
 func (r *reconciler) run(ctx context.Context, main func(context.Context) error) error {
-	loopCtx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- r.loop.Run(loopCtx) }()
+	go func() { done <- r.loop.Run(ctx) }()
 	err := r.loop.Set(sourceKey, rt.Spec[string]{Interval: r.interval, Timeout: r.timeout})
 	if err == nil {
-		err = main(loopCtx)
+		err = main(ctx)
 	}
 	stop()
 	err = errors.Join(err, <-done)
@@ -67,8 +70,8 @@ func (r *reconciler) run(ctx context.Context, main func(context.Context) error) 
 	return errors.Join(err, closeErr)
 }
 
-// pass waits for a pass that succeeds. With -once and -diff a failure ends it;
-// else the loop goes on trying.
+// pass waits for a pass that succeeds. With -once and -diff a failure is the
+// end; else the loop goes on trying.
 func (r *reconciler) pass(ctx context.Context) error {
 	for {
 		select {
@@ -76,7 +79,6 @@ func (r *reconciler) pass(ctx context.Context) error {
 			if err == nil || r.once || r.diff {
 				return err
 			}
-			r.out.Fail(err)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -84,16 +86,17 @@ func (r *reconciler) pass(ctx context.Context) error {
 }
 
 func (r *reconciler) observe(o rt.Observation[string]) {
-	if o.State.Outcome == rt.OutcomeProgressing || o.Key == sourceKey && o.State.Err == nil {
-		return // something newer is to be done first
-	}
 	err := o.State.Err
+	if o.State.Phase == rt.PhaseWaiting || o.Key == sourceKey && err == nil {
+		return // there is more to come
+	}
 	if err != nil && !r.once && !r.diff {
-		next := "when the repository or the cluster changes"
-		if o.State.Outcome != rt.OutcomeStalled {
-			next = "in " + time.Until(o.State.Due).Round(time.Second).String()
+		r.out.Fail(err)
+		if o.State.Outcome == rt.OutcomeStalled {
+			r.out.Detail("next try when the repository or the cluster changes")
+		} else {
+			r.out.Detail("next try in %s", time.Until(o.State.Due).Round(time.Second))
 		}
-		err = fmt.Errorf("%w\nnext try: %s", err, next)
 	}
 	select {
 	case r.passed <- err:
@@ -102,27 +105,23 @@ func (r *reconciler) observe(o rt.Observation[string]) {
 }
 
 func (r *reconciler) reconcile(ctx context.Context, p rt.Pass[string]) rt.Result {
-	if p.Key == sourceKey {
+	var err error
+	switch {
+	case p.Key == sourceKey:
 		return rt.Of(r.resolve(ctx))
-	}
-	err := r.sync(ctx, p)
-	if err == nil {
-		return rt.OK().At(p.Version)
-	}
-	if superseded(p) {
-		return rt.Again(0, "a newer request")
+	case p.Why == rt.CauseWoken:
+		if err = <-r.ready; err == nil {
+			return r.success(p)
+		}
+	case r.diff:
+		return rt.Of(r.show(ctx, p))
+	default:
+		if err = r.sync(ctx, p); err == nil {
+			return rt.Wait("objects to become ready", rt.WakeWhen(r.wait()))
+		}
 	}
 	r.emit(notify.SeverityError, "ReconciliationFailed", p.Version, err.Error())
 	return rt.Fail(err)
-}
-
-func superseded(p rt.Pass[string]) bool {
-	select {
-	case <-p.Superseded:
-		return true
-	default:
-		return false
-	}
 }
 
 // resolve asks which revision the repository is at.
@@ -135,94 +134,96 @@ func (r *reconciler) resolve(ctx context.Context) error {
 }
 
 // load fetches and builds a revision, unless that was done before.
-func (r *reconciler) load(ctx context.Context, version string) ([]*unstructured.Unstructured, error) {
+func (r *reconciler) load(ctx context.Context, version string) error {
 	if r.revision == version {
-		return r.objects, nil
+		return nil
 	}
 	revision, err := source.ParseRevision(version)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	started := time.Now()
 	artifact, err := r.source.Fetch(ctx, revision)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer artifact.Close() //nolint:errcheck // it was only read
 	r.out.Step("fetch", "%s in %s", version, console.Since(started))
 	started = time.Now()
 	objects, err := kustomize.Build(ctx, artifact, r.git.Path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.out.Step("build", "%d objects from %s in %s", len(objects), r.git.Path, console.Since(started))
 	r.revision, r.objects = version, objects
-	return objects, nil
+	return nil
+}
+
+// show prints what a revision would change.
+func (r *reconciler) show(ctx context.Context, p rt.Pass[string]) error {
+	if err := r.load(ctx, p.Version); err != nil {
+		return err
+	}
+	started := time.Now()
+	changes, err := r.client.Diff(ctx, r.objects, nil)
+	r.out.Changes("diff", changes, console.Since(started))
+	return err
 }
 
 // sync brings the cluster to a revision.
 func (r *reconciler) sync(ctx context.Context, p rt.Pass[string]) error {
-	objects, err := r.load(ctx, p.Version)
-	if err != nil {
-		return err
-	}
-	started := time.Now()
-	if r.diff {
-		changes, err := r.client.Diff(ctx, objects, nil)
-		r.out.Changes("diff", changes, console.Since(started))
+	if err := r.load(ctx, p.Version); err != nil {
 		return err
 	}
 	r.unwatch() // our own writes are no drift
 	r.watching.Wait()
-	set, err := r.client.Apply(ctx, objects, nil)
+	started := time.Now()
+	set, err := r.client.Apply(ctx, r.objects, nil)
 	if err == nil {
 		var pruned *ssa.ChangeSet
-		pruned, err = r.client.Prune(ctx, objects, nil)
+		pruned, err = r.client.Prune(ctx, r.objects, nil)
 		set.Changes = append(set.Changes, pruned.Changes...)
 	}
 	r.out.Changes("apply", set, console.Since(started))
 	if err != nil {
 		return err
 	}
+	r.applied = set
 	r.watch(set)
-	started = time.Now()
-	statuses, err := r.ready(ctx, p, set)
-	if err != nil {
-		return err
-	}
-	r.out.Step("ready", "%d of %d objects after %s", len(statuses), len(statuses), console.Since(started))
-	if set.Changed() {
-		r.emit(notify.SeverityInfo, "ReconciliationSucceeded", p.Version, set.Summary())
-	}
 	return nil
 }
 
-// ready waits for the applied objects, until something newer is to be done.
-func (r *reconciler) ready(ctx context.Context, p rt.Pass[string], set *ssa.ChangeSet) ([]ssa.Status, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		defer cancel()
-		select {
-		case <-p.Superseded:
-		case <-ctx.Done():
+// wait returns what waits for the applied objects, without holding a worker.
+func (r *reconciler) wait() func(context.Context) {
+	set, ready := r.applied, make(chan error, 1)
+	r.ready = ready
+	return func(ctx context.Context) {
+		started := time.Now()
+		statuses, err := r.client.Wait(ctx, set.Objects(), &ssa.WaitOptions{Timeout: r.timeout})
+		if err == nil && set.Changed() {
+			r.out.Step("ready", "%d of %d objects after %s", len(statuses), len(statuses), console.Since(started))
 		}
-	}()
-	return r.client.Wait(ctx, set.Objects(), &ssa.WaitOptions{Timeout: r.timeout})
+		ready <- err
+	}
+}
+
+func (r *reconciler) success(p rt.Pass[string]) rt.Result {
+	if r.applied.Changed() {
+		r.emit(notify.SeverityInfo, "ReconciliationSucceeded", p.Version, r.applied.Summary())
+	}
+	return rt.OK().At(p.Version)
 }
 
 // watch asks for a pass as soon as somebody else changes or deletes an object.
 func (r *reconciler) watch(set *ssa.ChangeSet) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.unwatch = cancel
+	revision := r.revision
 	r.watching.Go(func() {
 		err := r.client.Watch(ctx, set, func(d ssa.Drift) {
-			what := "was changed by somebody else"
-			if d.Deleted {
-				what = "was deleted by somebody else"
-			}
-			r.out.Step("drift", "%s %s", d.Object, what)
-			r.emit(notify.SeverityInfo, "DriftDetected", r.revision, d.Object.String()+" "+what)
+			what := fmt.Sprintf("%s was %s by somebody else", d.Object, map[bool]string{false: "changed", true: "deleted"}[d.Deleted])
+			r.out.Step("drift", "%s", what)
+			r.emit(notify.SeverityInfo, "DriftDetected", revision, what)
 			r.loop.Trigger(clusterKey, nil)
 		})
 		if ctx.Err() == nil { // the next interval still finds drift
@@ -233,7 +234,7 @@ func (r *reconciler) watch(set *ssa.ChangeSet) {
 
 func (r *reconciler) emit(severity notify.Severity, reason, revision, message string) {
 	err := r.events.Emit(notify.Event{
-		InvolvedObject: notify.Object{Kind: "Repository", Namespace: r.namespace, Name: r.name},
+		InvolvedObject: notify.Object{Kind: "Repository", Namespace: r.cluster.Namespace, Name: r.cluster.Name},
 		Severity:       severity, Reason: reason, Message: message, Timestamp: time.Now(),
 		Metadata: map[string]string{"revision": revision}, ReportingController: "quickstart",
 	})
