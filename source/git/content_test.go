@@ -163,6 +163,22 @@ func TestSuite(t *testing.T) {
 	}
 }
 
+// A working copy, read as a directory, has the content of the commit.
+func TestDigestEqualsCheckout(t *testing.T) {
+	srv, url := newServer(t)
+	fill(t, srv)
+	dir := t.TempDir()
+	run(t, srv, "clone", "-q", ".", dir)
+	rev, err := (&source.Dir{Path: dir}).Resolve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := get(t, newSource(t, url+"/app.git", nil)).Digest(t.Context())
+	if err != nil || got != rev.Digest {
+		t.Errorf("digest %s, %v; the checkout has %s", got, err, rev.Digest)
+	}
+}
+
 func TestMetadata(t *testing.T) {
 	srv, url := newServer(t)
 	head := fill(t, srv)

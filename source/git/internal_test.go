@@ -217,7 +217,7 @@ func FuzzPack(f *testing.F) {
 	f.Add(chainPack())
 	f.Add(newPacker(0).finish())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := parse(t, data, 64)
+		p, err := readPack(t.Context(), bytes.NewReader(data), &spool{memory: 1 << 24}, smallLimits)
 		if err != nil {
 			return
 		}
