@@ -114,6 +114,9 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &w); err != nil {
 		return err
 	}
+	if w.Timestamp != nil && (w.Timestamp.UTC().Year() < 0 || w.Timestamp.UTC().Year() > 9999) {
+		return errors.New("the timestamp is not in the years 0 to 9999 of UTC")
+	}
 	*e = Event{
 		InvolvedObject: w.InvolvedObject, RelatedObject: w.RelatedObject, Severity: w.Severity, Message: w.Message,
 		Reason: w.Reason, Action: w.Action, Metadata: w.Metadata, ReportingController: w.ReportingController,

@@ -18,8 +18,11 @@ type Slog struct {
 
 var _ Sender = Slog{}
 
-// Send writes the event. The error is that of the logger's handler, or a terminal one if there is no logger.
+// Send writes the event. The error is that of the logger's handler or of ctx, or a terminal one if there is no logger.
 func (s Slog) Send(ctx context.Context, e Event) error {
+	if err := ctx.Err(); err != nil {
+		return &SendError{Op: "send", Destination: "slog", Err: err}
+	}
 	if s.Logger == nil {
 		return &SendError{Op: "send", Destination: "slog", Err: errors.New("Logger is nil: set it"), permanent: true}
 	}

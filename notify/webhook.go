@@ -163,6 +163,12 @@ func sameServer(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// String names the webhook without anything secret.
+func (w *Webhook) String() string { return "webhook " + w.host }
+
+// GoString is String, so that %#v shows no secrets either.
+func (w *Webhook) GoString() string { return w.String() }
+
 // Close releases idle connections; the webhook can still be used. It does nothing to a Transport given in the
 // options. The error is always nil.
 func (w *Webhook) Close() error {

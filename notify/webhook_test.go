@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,9 @@ func TestWebhookHidesSecretsOfTheAddress(t *testing.T) {
 	err := w.Send(t.Context(), notify.Event{})
 	if err == nil || strings.Contains(err.Error(), "canary") {
 		t.Errorf("got %v", err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", w, w, w, w); strings.Contains(text, "canary") {
+		t.Errorf("the webhook shows a secret: %s", text)
 	}
 	if !strings.Contains(err.Error(), host) {
 		t.Errorf("the error does not name the host: %v", err)

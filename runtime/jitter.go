@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -35,5 +36,9 @@ func spread(interval time.Duration, fraction float64, seed uint64, key, pass uin
 		return interval
 	}
 	u := float64(mix(mix(seed)^uint64(key)<<32^uint64(pass))>>11) / (1 << 53) // in [0, 1)
-	return interval + time.Duration(fraction*(2*u-1)*float64(interval))
+	d := float64(interval) * (1 + fraction*(2*u-1))
+	if d >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(d)
 }

@@ -81,7 +81,7 @@ func (l *Loop[K]) byInterval(it *item[K]) int64 {
 	if interval == 0 {
 		return 0
 	}
-	return it.finished + int64(spread(interval, l.opts.Jitter, l.opts.Seed, it.hash, it.passes))
+	return later(it.finished, spread(interval, l.opts.Jitter, l.opts.Seed, it.hash, it.passes))
 }
 
 // plan sets the due time of it; 0 means none.
@@ -151,7 +151,7 @@ func (l *Loop[K]) rest(it *item[K]) {
 	it.phase = PhaseIdle
 	due := int64(0)
 	if !s.Until.IsZero() {
-		due = max(l.now()+int64(time.Until(s.Until)), 1)
+		due = later(l.now(), time.Until(s.Until))
 	}
 	l.plan(it, due)
 	if a := it.act; a != nil {
@@ -170,8 +170,8 @@ type TriggerOptions struct {
 
 // Trigger asks for a pass with CauseRequested. It never blocks and is never lost: during a pass it leads to exactly one
 // further pass, however often it is called; while the key waits, backs off or has stalled, it begins a new
-// pass at once. Dependencies still hold the pass back, and a suspension still keeps it from beginning, which the
-// ticket then tells; the request itself is kept for the pass that follows the suspension.
+// pass at once. Dependencies still hold the pass back. A suspension or a dependency cycle still keeps it from
+// beginning, which the ticket then tells; the request itself is kept for the pass that follows.
 func (l *Loop[K]) Trigger(k K, o *TriggerOptions) *Ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,7 +182,7 @@ func (l *Loop[K]) Trigger(k K, o *TriggerOptions) *Ticket {
 	case it == nil:
 		return answered(State{}, ErrNotFound)
 	}
-	a := it.activity()
+	a := l.activity(it)
 	if o != nil {
 		a.force = a.force || o.Force
 		if o.Token != "" {
@@ -192,6 +192,10 @@ func (l *Loop[K]) Trigger(k K, o *TriggerOptions) *Ticket {
 	if s := it.suspended(); s != nil && !it.has(flagDeleting) {
 		l.mark(it, CauseRequested)
 		return answered(l.snapshot(it), &SuspendedError{*s})
+	}
+	if c := l.cycles[k]; c != nil && it.phase == PhaseBlocked {
+		l.mark(it, CauseRequested)
+		return answered(l.snapshot(it), c)
 	}
 	if a.next == nil {
 		a.next = newTicket()
@@ -214,7 +218,7 @@ func (l *Loop[K]) Wake(k K) bool {
 		l.wake(it)
 		return true
 	case PhaseRunning:
-		it.activity().woken = true
+		l.activity(it).woken = true
 		return true
 	}
 	return false
@@ -236,7 +240,7 @@ func (l *Loop[K]) Delete(k K) *Ticket {
 		it.details().recreate = nil
 		return it.act.gone
 	}
-	a := it.activity()
+	a := l.activity(it)
 	a.gone = newTicket()
 	gone := a.gone
 	it.flags = it.flags&^flagReady | flagDeleting
@@ -362,11 +366,28 @@ type activity[K comparable] struct {
 	park       *park[K]
 }
 
-func (it *item[K]) activity() *activity[K] {
+// activity returns that of it, which is new or one that another key has no use for any more.
+func (l *Loop[K]) activity(it *item[K]) *activity[K] {
+	if n := len(l.spare); it.act == nil && n > 0 {
+		it.act, l.spare = l.spare[n-1], l.spare[:n-1]
+	}
 	if it.act == nil {
 		it.act = new(activity[K])
 	}
 	return it.act
+}
+
+// rid takes the activity of it away if nothing is in it.
+func (l *Loop[K]) rid(it *item[K]) {
+	a := it.act
+	if a.next != nil || a.token != "" || a.force || a.gone != nil {
+		return
+	}
+	it.act = nil
+	if len(l.spare) < 2*l.opts.Workers {
+		*a = activity[K]{}
+		l.spare = append(l.spare, a)
+	}
 }
 
 func (it *item[K]) underway() bool { return it.act != nil && it.act.underway }

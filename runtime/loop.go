@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 	"unique"
@@ -48,6 +49,7 @@ type Loop[K comparable] struct {
 	dependents map[K]map[*item[K]]struct{} // who depends on a key
 	watchers   map[K]map[*item[K]]struct{} // who waits with WakeKey for a key
 	cycles     map[K]*CycleError           // members of dependency cycles
+	spare      []*activity[K]              // to be used again
 	sequence   uint64                      // counts ended passes and dropped keys
 	dropped    uint64                      // sequence of the last dropped key
 	started    bool
@@ -177,6 +179,14 @@ func New[K comparable](r Reconciler[K], opts *Options[K]) (*Loop[K], error) {
 
 // now returns the nanoseconds since the loop was made, plus one so that 0 means never.
 func (l *Loop[K]) now() int64 { return int64(time.Since(l.base)) + 1 }
+
+// later is t plus d: far off rather than overflowing, never "never".
+func later(t int64, d time.Duration) int64 {
+	if d > 0 && t > math.MaxInt64-int64(d) {
+		return math.MaxInt64
+	}
+	return max(t+int64(d), 1)
+}
 
 func (l *Loop[K]) wall(t int64) time.Time {
 	if t == 0 {

@@ -31,9 +31,9 @@ func (l *Loop[K]) park(ctx context.Context, it *item[K], r Result) {
 		case w.key != nil:
 			wake = l.watch(it, p, w) || wake
 		case w.after > 0:
-			earlier(now + int64(w.after))
+			earlier(later(now, w.after))
 		case !w.at.IsZero():
-			earlier(max(int64(w.at.Sub(l.base))+1, 1))
+			earlier(later(1, w.at.Sub(l.base)))
 		}
 	}
 	l.plan(it, due)

@@ -8,9 +8,25 @@ import (
 	"time"
 )
 
-// admit decides what to do with a queued key and returns the step to take without the lock.
-func (l *Loop[K]) admit(ctx context.Context, it *item[K]) func() {
-	a := it.activity()
+// step is what a worker does with a key, without the lock.
+type step[K comparable] struct {
+	kind    stepKind
+	expired *TimeoutError
+	pass    Pass[K]
+	cancel  context.CancelFunc // releases the deadline; nil if there is none
+}
+
+type stepKind uint8
+
+const (
+	stepCall stepKind = iota // call the reconciler
+	stepHold                 // hold the key back because of its dependencies
+	stepFail                 // the timeout was over while waiting
+)
+
+// admit decides what to do with a queued key, and returns the context for it.
+func (l *Loop[K]) admit(ctx context.Context, it *item[K]) (context.Context, step[K]) {
+	a := l.activity(it)
 	now := l.now()
 	prev := l.snapshot(it)
 	it.phase = PhaseRunning
@@ -18,24 +34,38 @@ func (l *Loop[K]) admit(ctx context.Context, it *item[K]) func() {
 	switch {
 	case a.underway && a.expired:
 		a.expired = false
-		err := &TimeoutError{After: it.timing.Value().timeout, Waiting: a.reason}
-		return func() { l.finish(ctx, it, Fail(err)) }
+		return ctx, step[K]{kind: stepFail, expired: &TimeoutError{After: it.timing.Value().timeout, Waiting: a.reason}}
 	case a.underway:
 		a.why = a.why&CauseDeleted | CauseWoken
 	case !it.has(flagDeleting) && l.held(it):
-		return func() { l.hold(it) }
+		return ctx, step[K]{kind: stepHold}
 	default:
 		l.begin(it, a, now)
 	}
 	a.woken, a.closed = false, false
 	a.superseded = make(chan struct{})
 	a.sequence = l.sequence
-	pass := Pass[K]{
+	s := step[K]{pass: Pass[K]{
 		Key: it.key, Why: a.why, Version: a.version, Attempt: int(it.failures), Token: a.passToken, Force: a.passForce,
 		Prev: prev, Superseded: a.superseded,
+	}}
+	ctx, a.cancel = context.WithCancelCause(ctx)
+	if a.deadline != 0 {
+		ctx, s.cancel = context.WithDeadlineCause(ctx, l.wall(a.deadline), &TimeoutError{After: it.timing.Value().timeout})
 	}
-	passCtx, cancel := l.context(ctx, it, a)
-	return func() { l.run(ctx, passCtx, cancel, it, pass) }
+	return ctx, s
+}
+
+// take carries out a step; ctx is that of the loop, passCtx that of the call.
+func (l *Loop[K]) take(ctx, passCtx context.Context, it *item[K], s step[K]) {
+	switch s.kind {
+	case stepCall:
+		l.call(ctx, passCtx, it, s)
+	case stepHold:
+		l.hold(it)
+	case stepFail:
+		l.finish(ctx, it, Fail(s.expired))
+	}
 }
 
 // begin starts a new pass, which answers all triggers so far.
@@ -58,38 +88,30 @@ func (l *Loop[K]) begin(it *item[K], a *activity[K], now int64) {
 	}
 	a.deadline = 0
 	if timeout := it.timing.Value().timeout; timeout > 0 {
-		a.deadline = now + int64(timeout)
+		a.deadline = later(now, timeout)
 	}
 }
 
-// context returns the context of one call.
-func (l *Loop[K]) context(ctx context.Context, it *item[K], a *activity[K]) (context.Context, context.CancelFunc) {
-	ctx, a.cancel = context.WithCancelCause(ctx)
-	if a.deadline == 0 {
-		cancel := a.cancel
-		return ctx, func() { cancel(nil) }
-	}
-	return context.WithDeadlineCause(ctx, l.wall(a.deadline), &TimeoutError{After: it.timing.Value().timeout})
-}
-
-// run calls the reconciler and deals with its result, even if it panics or ends the goroutine.
-func (l *Loop[K]) run(ctx, passCtx context.Context, cancel context.CancelFunc, it *item[K], pass Pass[K]) {
+// call calls the reconciler and deals with its result, even if it panics or ends the goroutine.
+func (l *Loop[K]) call(ctx, passCtx context.Context, it *item[K], s step[K]) {
 	returned := false
 	var result Result
 	defer func() {
 		if !returned {
 			err := &PanicError{Value: recover(), Stack: debug.Stack()}
-			l.opts.Log.ErrorContext(ctx, err.Error(), "key", pass.Key, "stack", string(err.Stack))
+			l.opts.Log.ErrorContext(ctx, err.Error(), "key", s.pass.Key, "stack", string(err.Stack))
 			result = Fail(err)
 		}
-		cancel()
+		if s.cancel != nil {
+			s.cancel()
+		}
 		l.finish(ctx, it, result)
 	}()
 	reconciler := l.reconciler
-	if pass.Why.Has(CauseDeleted) {
+	if s.pass.Why.Has(CauseDeleted) {
 		reconciler = l.opts.Finalizer
 	}
-	result = reconciler.Reconcile(passCtx, pass)
+	result = reconciler.Reconcile(passCtx, s.pass)
 	returned = true
 }
 
@@ -191,7 +213,7 @@ func (l *Loop[K]) outcome(it *item[K], r Result, now int64) (due int64) {
 	switch r.kind {
 	case resultAgain:
 		it.outcome = OutcomeProgressing
-		return now + int64(r.after)
+		return later(now, r.after)
 	case resultFail:
 		it.outcome = OutcomeFailed
 		it.failures = min(it.failures, math.MaxUint16-1) + 1
@@ -199,7 +221,7 @@ func (l *Loop[K]) outcome(it *item[K], r Result, now int64) (due int64) {
 			return now + int64(min(after, maxRetryAfter))
 		}
 		it.backoff = min(it.backoff, math.MaxUint8-1) + 1
-		return now + int64(it.timing.Value().retry.Delay(int(it.backoff)))
+		return later(now, it.timing.Value().retry.Delay(int(it.backoff)))
 	case resultStall:
 		it.outcome = OutcomeStalled
 		it.failures = min(it.failures, math.MaxUint16-1) + 1
@@ -289,9 +311,7 @@ func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Resul
 		l.drop(it)
 		return
 	}
-	if a.next == nil && a.token == "" && !a.force && a.gone == nil {
-		it.act = nil
-	}
+	l.rid(it)
 	l.wakeWatchers(it.key)
 	if it.has(flagReady) {
 		l.recheckDependents(it.key)

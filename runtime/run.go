@@ -201,9 +201,9 @@ func (l *Loop[K]) serve(ctx context.Context) bool {
 		if it.phase != PhaseQueued { // suspended, deleted or dropped since it was queued
 			continue
 		}
-		step := l.admit(ctx, it)
+		passCtx, s := l.admit(ctx, it)
 		l.mu.Unlock()
-		step()
+		l.take(ctx, passCtx, it, s)
 		return true
 	}
 	l.mu.Unlock()
