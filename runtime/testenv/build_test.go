@@ -270,6 +270,33 @@ func TestCacheDir(t *testing.T) {
 	}
 }
 
+// The programs of KUBEBUILDER_ASSETS are used for what they can do, and a named program goes before them.
+func TestAssetsDir(t *testing.T) {
+	tests := []struct {
+		name, assets, binary string
+		opts                 Options
+		want                 string
+	}{
+		{"named", "/assets", "", Options{}, "/assets"},
+		{"not named", "", "", Options{}, ""},
+		{"program named", "/assets", "/program", Options{}, ""},
+		{"program in options", "/assets", "", Options{Binary: "/program"}, ""},
+		{"nodes", "/assets", "", Options{SimulatedNodes: 1}, ""},
+		{"controllers", "/assets", "", Options{Controllers: []string{"job"}}, ""},
+		{"no controllers", "/assets", "", Options{Controllers: []string{}}, "/assets"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(EnvAssets, tt.assets)
+			t.Setenv(EnvBinary, tt.binary)
+			o := tt.opts.withDefaults()
+			if got := assetsDir(&o); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func listNames(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

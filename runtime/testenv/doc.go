@@ -20,8 +20,8 @@
 // The first of these that applies is used:
 //
 //   - Options.Binary, or the program that the environment variable GITOPSKIT_CONTROLPLANE names;
-//   - the programs etcd and kube-apiserver in the directory that KUBEBUILDER_ASSETS names. They are an API server alone:
-//     asking for controllers or nodes is an error, and Start asks for both;
+//   - the programs etcd and kube-apiserver in the directory that KUBEBUILDER_ASSETS names. They are an API server alone, so
+//     only a server without controllers and nodes is made of them;
 //   - the program github.com/gitopskit/gitopskit/runtime/controlplane/cmd/controlplane, built by the go command from the source
 //     beside this package, or from the released module.
 //
@@ -42,8 +42,8 @@
 //
 // # Errors
 //
-// Every error is an *Error that says what to do, with the end of the log when a program ended. It matches ErrNoBinary,
-// ErrExited or ErrUnsupported where one of these applies.
+// Every error is an *Error that says what to do, with the end of the log when a program ended. It matches ErrNoBinary
+// or ErrExited where one of these applies.
 //
 // # What it does not do
 //

@@ -12,8 +12,6 @@ var (
 	ErrNoBinary = errors.New("no control plane program")
 	// ErrExited says that a server ended though nobody asked it to, or never became ready.
 	ErrExited = errors.New("server exited")
-	// ErrUnsupported says that the programs found cannot do what the options ask for.
-	ErrUnsupported = errors.New("not supported by these programs")
 )
 
 // hintBinary is what to do about a program that does not behave like ours.

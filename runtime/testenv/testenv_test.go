@@ -261,9 +261,6 @@ func TestAssets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := testenv.Launch(t.Context(), &testenv.Options{SimulatedNodes: 1}); !errors.Is(err, testenv.ErrUnsupported) {
-		t.Errorf("with simulated nodes: %v", err)
-	}
 	var e *testenv.Env
 	t.Run("start", func(t *testing.T) {
 		e = testenv.StartServer(t, nil)
