@@ -236,11 +236,11 @@ func (x *indexer) offsetBase(e *entry) error {
 
 // delta reads over a delta and keeps the size of what it makes.
 func (x *indexer) delta(e *entry) error {
-	var head bytes.Buffer
-	if err := x.body(&headWriter{&head, 20}, e.stored); err != nil {
+	head := make(headWriter, 0, 20) // room for two sizes
+	if err := x.body(&head, e.stored); err != nil {
 		return err
 	}
-	_, rest, ok1 := deltaSize(head.Bytes())
+	_, rest, ok1 := deltaSize(head)
 	size, _, ok2 := deltaSize(rest)
 	if !ok1 || !ok2 {
 		return corrupt("the delta at offset %d has no size", e.head)
@@ -308,14 +308,11 @@ func inflateError(err error) error {
 	return err
 }
 
-// headWriter keeps the first n bytes.
-type headWriter struct {
-	*bytes.Buffer
-	n int
-}
+// headWriter keeps the first bytes that fit its capacity.
+type headWriter []byte
 
 func (w *headWriter) Write(p []byte) (int, error) {
-	w.Buffer.Write(p[:min(len(p), max(0, w.n-w.Len()))])
+	*w = append(*w, p[:min(len(p), cap(*w)-len(*w))]...)
 	return len(p), nil
 }
 
