@@ -138,7 +138,7 @@ func TestPanicsAndGoexitAreFailures(t *testing.T) {
 				t.Errorf("%s: %d failures, %s", k, s.Failures, s.Message)
 			}
 			e, ok := errors.AsType[*rt.PanicError](s.Err)
-			if !ok || (k != "goexit" && !strings.Contains(string(e.Stack), "loop_test.go")) {
+			if !ok || (k != "goexit" && !strings.Contains(string(e.Stack), "trigger_test.go")) {
 				t.Errorf("%s: no stack of the pass: %v", k, s.Err)
 			}
 		}
