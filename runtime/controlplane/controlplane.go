@@ -46,7 +46,7 @@ func Start(ctx context.Context, opts *Options) (*ControlPlane, error) {
 	}
 	timeout, cancel := context.WithTimeoutCause(ctx, o.ReadyTimeout, fmt.Errorf("%w (%v)", ErrNotReady, o.ReadyTimeout))
 	defer cancel()
-	dir, err := openDir(o.Dir)
+	dir, err := openDir(timeout, o.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,29 +22,38 @@ type workDir struct {
 }
 
 // openDir creates and locks the directory named in the options or a temporary one.
-func openDir(dir string) (*workDir, error) {
-	w := &workDir{temporary: dir == ""}
-	var err error
-	if w.temporary {
-		sweep(os.TempDir())
-		w.path, err = os.MkdirTemp("", tempPrefix)
-		dir = os.TempDir()
-	} else {
-		if w.path, err = filepath.Abs(dir); err == nil {
-			err = os.MkdirAll(w.path, 0o700)
-		}
+func openDir(ctx context.Context, dir string) (*workDir, error) {
+	if dir == "" {
+		return openTemporary()
+	}
+	path, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(path, 0o700)
 	}
 	if err != nil {
 		return nil, storageError(dir, err)
 	}
-	if w.lock, err = lockDir(w.path); err != nil {
-		if errors.Is(err, ErrDirInUse) {
-			return nil, &Error{Op: "start", Subject: "in directory " + w.path, Err: err,
-				Hint: "stop that process first, or choose another one"}
-		}
-		return nil, storageError(w.path, err)
+	lock, err := lockDir(ctx, path)
+	switch {
+	case errors.Is(err, ErrDirInUse):
+		return nil, &Error{Op: "start", Subject: "in directory " + path, Err: err, Hint: "stop that process first, or choose another directory"}
+	case err != nil:
+		return nil, storageError(path, err)
 	}
-	return w, nil
+	return &workDir{path: path, lock: lock}, nil
+}
+
+func openTemporary() (*workDir, error) {
+	sweep(os.TempDir())
+	path, err := os.MkdirTemp("", tempPrefix)
+	if err != nil {
+		return nil, storageError(os.TempDir(), err)
+	}
+	lock, err := lockNewDir(path)
+	if err != nil {
+		return nil, storageError(path, errors.Join(err, os.RemoveAll(path)))
+	}
+	return &workDir{path: path, temporary: true, lock: lock}, nil
 }
 
 // close unlocks the directory and removes it when it is temporary.

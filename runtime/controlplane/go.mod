@@ -2,11 +2,12 @@ module github.com/gitopskit/gitopskit/runtime/controlplane
 
 go 1.26.0
 
-require k8s.io/kubernetes v1.36.3
-
+// k8s.io/kubernetes v1.X.Y replaces its k8s.io/* modules by directories, and a replacement has no effect in a module that
+// requires it: their versions v0.X.Y must all be named here, also those that are indirect. Change them together.
 require (
 	go.etcd.io/etcd/server/v3 v3.6.8
 	go.uber.org/goleak v1.3.0
+	k8s.io/kubernetes v1.36.3
 )
 
 require (

@@ -3,6 +3,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -15,7 +16,9 @@ import (
 // inherit have only this: a lock whose process is gone is taken over.
 type dirLock struct{ path string }
 
-func lockDir(dir string) (*dirLock, error) { return tryLock(filepath.Join(dir, lockFile)) }
+func lockDir(_ context.Context, dir string) (*dirLock, error) { return lockNewDir(dir) }
+
+func lockNewDir(dir string) (*dirLock, error) { return tryLock(filepath.Join(dir, lockFile)) }
 
 func tryLock(path string) (*dirLock, error) {
 	for {

@@ -3,6 +3,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ const lockPatience = 15 * time.Second
 type dirLock struct{ file *os.File }
 
 // lockDir locks the directory. When it is held, but no longer by the process that took it, lockDir waits a while.
-func lockDir(dir string) (*dirLock, error) {
+func lockDir(ctx context.Context, dir string) (*dirLock, error) {
 	path := filepath.Join(dir, lockFile)
 	deadline := time.Now().Add(lockPatience)
 	for {
@@ -34,8 +35,26 @@ func lockDir(dir string) (*dirLock, error) {
 		if pid != 0 && alive(pid) || time.Now().After(deadline) {
 			return nil, inUse(pid)
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
+}
+
+// lockNewDir locks a directory that has just been created. The lock file gets its name when it is locked: a sweep by
+// another process never sees it free.
+func lockNewDir(dir string) (*dirLock, error) {
+	path := filepath.Join(dir, lockFile)
+	lock, err := tryLock(path + ".new")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return nil, errors.Join(err, lock.close())
+	}
+	return lock, nil
 }
 
 // tryLock takes the lock or fails with EWOULDBLOCK.
