@@ -87,6 +87,23 @@ func (s *ChangeSet) Objects() []ObjectID {
 	return ids
 }
 
+// Update takes over the changes of a later call: those of the same objects are
+// replaced, others added. With it a repair of some objects brings the set of a
+// whole apply up to date.
+func (s *ChangeSet) Update(later *ChangeSet) {
+	at := map[ObjectID]int{}
+	for i, c := range s.Changes {
+		at[c.Object] = i
+	}
+	for _, c := range later.Changes {
+		if i, known := at[c.Object]; known {
+			s.Changes[i] = c
+			continue
+		}
+		s.Changes = append(s.Changes, c)
+	}
+}
+
 // Summary returns the counts in a line: "2 created, 1 configured, 40
 // unchanged". Actions that did not occur are left out.
 func (s *ChangeSet) Summary() string {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 )
@@ -101,6 +102,22 @@ func (c *Client) mapping(gk schema.GroupKind, version string) (*meta.RESTMapping
 		return nil, fmt.Errorf("%w: find the resource of %s: %w", ErrUnavailable, gk, err)
 	}
 	return m, nil
+}
+
+// ID returns the identity that a desired object has in the cluster: that of
+// [IDOf], with the default namespace if it needs one and without a namespace
+// if its kind has none.
+func (c *Client) ID(obj *unstructured.Unstructured) ObjectID {
+	id := IDOf(obj)
+	m, err := c.mapping(id.GroupKind(), obj.GroupVersionKind().Version)
+	switch {
+	case err != nil:
+	case m.Scope.Name() == meta.RESTScopeNameRoot:
+		id.Namespace = ""
+	case id.Namespace == "":
+		id.Namespace = c.DefaultNamespace
+	}
+	return id
 }
 
 // resource returns the endpoint of an object.

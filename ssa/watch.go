@@ -18,6 +18,14 @@ type Drift struct {
 	Deleted bool
 }
 
+// String says what happened to which object.
+func (d Drift) String() string {
+	if d.Deleted {
+		return d.Object.String() + " was deleted by somebody else"
+	}
+	return d.Object.String() + " was changed by somebody else"
+}
+
 // Watch calls drifted for every object of an applied set that somebody else
 // deletes or changes in a field that was applied, also if that happened
 // between the apply and the start of the watch. Changes of other fields, such

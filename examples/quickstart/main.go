@@ -98,43 +98,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	return r.run(ctx, func(ctx context.Context) error {
-		if err := r.pass(ctx); err != nil || f.diff || f.once && story == nil {
+		if err := r.passes.Wait(ctx); err != nil || f.diff || f.once && story == nil {
 			return err
 		}
 		if story != nil {
-			if err := show(ctx, story, r); err != nil {
+			committed := func() { r.loop.Trigger(sourceKey, nil) }
+			if err := story.Play(ctx, r.client.Dynamic, out.Title, committed, r.passes.Wait); err != nil {
 				return err
 			}
 		}
-		goOn(out, cluster.Kubeconfig)
+		out.Title("How to go on")
+		out.Line("        kubectl --kubeconfig " + cluster.Kubeconfig + " get all --all-namespaces --show-labels")
+		out.Line("        go run ./examples/quickstart -url https://… -path deploy -diff    (your repository, only looking)")
+		out.Line("        go run ./examples/quickstart -help                                (another cluster, credentials, …)")
 		if !f.once && (story == nil || out.Terminal) {
 			out.Detail("still reconciling every %s, and at once what somebody else changes; Ctrl-C ends it", f.interval)
 			<-ctx.Done()
 		}
 		return nil
 	})
-}
-
-// show plays the tour.
-func show(ctx context.Context, story *tour.Tour, r *reconciler) error {
-	for _, scene := range story.Scenes(r.client.Dynamic) {
-		r.out.Title(scene.Title)
-		if err := scene.Act(ctx); err != nil {
-			return err
-		}
-		if scene.Committed {
-			r.loop.Trigger(sourceKey, nil) // what a webhook would do
-		}
-		if err := r.pass(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func goOn(out *console.Printer, kubeconfig string) {
-	out.Title("How to go on")
-	out.Line("        kubectl --kubeconfig " + kubeconfig + " get all --all-namespaces --show-labels")
-	out.Line("        go run ./examples/quickstart -url https://… -path deploy -diff    (your repository, only looking)")
-	out.Line("        go run ./examples/quickstart -help                                (another cluster, credentials, …)")
 }

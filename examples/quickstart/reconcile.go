@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gitopskit/gitopskit/examples/internal/console"
+	"github.com/gitopskit/gitopskit/examples/internal/looprun"
 	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/notify"
 	rt "github.com/gitopskit/gitopskit/runtime"
@@ -29,24 +30,27 @@ type reconciler struct {
 	out    *console.Printer
 	loop   *rt.Loop[string]
 	events *notify.Bus
-	passed chan error // how each pass went
+	passes *looprun.Passes
 
 	// The rest belongs to the passes of clusterKey, which never overlap.
 	revision string // of objects
 	objects  []*unstructured.Unstructured
-	applied  *ssa.ChangeSet
-	ready    chan error // the end of the wait for applied
+	applied  *ssa.ChangeSet // all objects
+	changes  *ssa.ChangeSet // those of the last pass
+	ready    chan error     // the end of the wait for applied
 	unwatch  context.CancelFunc
 	watching sync.WaitGroup
+	drifted  map[ssa.ObjectID]bool // written by the watch, read when it has ended
 }
 
 func newReconciler(f *flags, src source.Source, client *ssa.Client, out *console.Printer) (*reconciler, error) {
-	r := &reconciler{flags: f, source: src, client: client, out: out, passed: make(chan error, 64), unwatch: func() {}}
+	r := &reconciler{flags: f, source: src, client: client, out: out, unwatch: func() {}}
+	r.passes = looprun.NewPasses(clusterKey, f.once || f.diff, out)
 	var err error
 	if r.events, err = notify.NewBus(nil, notify.Route{Name: "terminal", Sender: out}); err != nil {
 		return nil, err
 	}
-	r.loop, err = rt.New(rt.Func[string](r.reconcile), &rt.Options[string]{Grace: 5 * time.Second, Observe: r.observe})
+	r.loop, err = rt.New(rt.Func[string](r.reconcile), &rt.Options[string]{Grace: 5 * time.Second, Observe: r.passes.Observe})
 	return r, err
 }
 
@@ -70,40 +74,6 @@ func (r *reconciler) run(ctx context.Context, main func(context.Context) error) 
 	return errors.Join(err, closeErr)
 }
 
-// pass waits for a pass that succeeds. With -once and -diff a failure is the
-// end; else the loop goes on trying.
-func (r *reconciler) pass(ctx context.Context) error {
-	for {
-		select {
-		case err := <-r.passed:
-			if err == nil || r.once || r.diff {
-				return err
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (r *reconciler) observe(o rt.Observation[string]) {
-	err := o.State.Err
-	if o.State.Phase == rt.PhaseWaiting || o.Key == sourceKey && err == nil {
-		return // there is more to come
-	}
-	if err != nil && !r.once && !r.diff {
-		r.out.Fail(err)
-		if o.State.Outcome == rt.OutcomeStalled {
-			r.out.Detail("next try when the repository or the cluster changes")
-		} else {
-			r.out.Detail("next try in %s", time.Until(o.State.Due).Round(time.Second))
-		}
-	}
-	select {
-	case r.passed <- err:
-	default: // nobody listens any more
-	}
-}
-
 func (r *reconciler) reconcile(ctx context.Context, p rt.Pass[string]) rt.Result {
 	var err error
 	switch {
@@ -114,7 +84,7 @@ func (r *reconciler) reconcile(ctx context.Context, p rt.Pass[string]) rt.Result
 			return r.success(p)
 		}
 	case r.diff:
-		return rt.Of(r.show(ctx, p))
+		return rt.Of(r.sync(ctx, p))
 	default:
 		if err = r.sync(ctx, p); err == nil {
 			return rt.Wait("objects to become ready", rt.WakeWhen(r.wait()))
@@ -159,43 +129,48 @@ func (r *reconciler) load(ctx context.Context, version string) error {
 	return nil
 }
 
-// show prints what a revision would change.
-func (r *reconciler) show(ctx context.Context, p rt.Pass[string]) error {
-	if err := r.load(ctx, p.Version); err != nil {
-		return err
-	}
-	started := time.Now()
-	changes, err := r.client.Diff(ctx, r.objects, nil)
-	r.out.Changes("diff", changes, console.Since(started))
-	return err
-}
-
-// sync brings the cluster to a revision.
+// sync brings the cluster to a revision, or shows what that would change. If
+// it is there and only has drifted, the objects concerned are applied alone.
 func (r *reconciler) sync(ctx context.Context, p rt.Pass[string]) error {
 	if err := r.load(ctx, p.Version); err != nil {
 		return err
 	}
+	started := time.Now()
+	if r.diff {
+		changes, err := r.client.Diff(ctx, r.objects, nil)
+		r.out.Changes("diff", changes, console.Since(started))
+		return err
+	}
 	r.unwatch() // our own writes are no drift
 	r.watching.Wait()
-	started := time.Now()
-	set, err := r.client.Apply(ctx, r.objects, nil)
-	if err == nil {
+	repair := p.Why == rt.CauseRequested && len(r.drifted) > 0
+	objects := r.objects
+	if repair {
+		objects = slices.DeleteFunc(slices.Clone(objects), func(o *unstructured.Unstructured) bool { return !r.drifted[r.client.ID(o)] })
+	}
+	r.drifted = map[ssa.ObjectID]bool{}
+	set, err := r.client.Apply(ctx, objects, nil)
+	if err == nil && !repair {
 		var pruned *ssa.ChangeSet
-		pruned, err = r.client.Prune(ctx, r.objects, nil)
-		set.Changes = append(set.Changes, pruned.Changes...)
+		pruned, err = r.client.Prune(ctx, objects, nil)
+		set.Update(pruned)
 	}
 	r.out.Changes("apply", set, console.Since(started))
 	if err != nil {
 		return err
 	}
-	r.applied = set
-	r.watch(set)
+	if r.changes = set; repair {
+		r.applied.Update(set)
+	} else {
+		r.applied = set
+	}
+	r.watch()
 	return nil
 }
 
 // wait returns what waits for the applied objects, without holding a worker.
 func (r *reconciler) wait() func(context.Context) {
-	set, ready := r.applied, make(chan error, 1)
+	set, ready := r.changes, make(chan error, 1)
 	r.ready = ready
 	return func(ctx context.Context) {
 		started := time.Now()
@@ -208,22 +183,22 @@ func (r *reconciler) wait() func(context.Context) {
 }
 
 func (r *reconciler) success(p rt.Pass[string]) rt.Result {
-	if r.applied.Changed() {
-		r.emit(notify.SeverityInfo, "ReconciliationSucceeded", p.Version, r.applied.Summary())
+	if r.changes.Changed() {
+		r.emit(notify.SeverityInfo, "ReconciliationSucceeded", p.Version, r.changes.Summary())
 	}
 	return rt.OK().At(p.Version)
 }
 
 // watch asks for a pass as soon as somebody else changes or deletes an object.
-func (r *reconciler) watch(set *ssa.ChangeSet) {
+func (r *reconciler) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.unwatch = cancel
-	revision := r.revision
+	set, drifted, revision := r.applied, r.drifted, r.revision
 	r.watching.Go(func() {
 		err := r.client.Watch(ctx, set, func(d ssa.Drift) {
-			what := fmt.Sprintf("%s was %s by somebody else", d.Object, map[bool]string{false: "changed", true: "deleted"}[d.Deleted])
-			r.out.Step("drift", "%s", what)
-			r.emit(notify.SeverityInfo, "DriftDetected", revision, what)
+			drifted[d.Object] = true
+			r.out.Step("drift", "%s", d)
+			r.emit(notify.SeverityInfo, "DriftDetected", revision, d.String())
 			r.loop.Trigger(clusterKey, nil)
 		})
 		if ctx.Err() == nil { // the next interval still finds drift

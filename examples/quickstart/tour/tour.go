@@ -84,34 +84,51 @@ func (t *Tour) Close() {
 	os.RemoveAll(t.dir) //nolint:errcheck,gosec // a temporary directory
 }
 
-// Scene is one thing that happens.
-type Scene struct {
-	Title string
-	// Act changes the repository or the cluster.
-	Act func(ctx context.Context) error
-	// Committed is true if the repository has a new commit: a forge would now
-	// call a webhook.
-	Committed bool
+// scene is one thing that happens.
+type scene struct {
+	title string
+	// act changes the repository or the cluster.
+	act func(ctx context.Context) error
+	// committed is true if the repository has a new commit.
+	committed bool
 }
 
-// Scenes returns what happens, in order.
-func (t *Tour) Scenes(cluster dynamic.Interface) []Scene {
+// Play makes everything happen, one after the other: it calls title, acts,
+// calls committed, as the webhook of a forge would, if there is a new commit,
+// and waits for the outcome.
+func (t *Tour) Play(ctx context.Context, cluster dynamic.Interface, title func(string), committed func(), wait func(context.Context) error) error {
+	for _, s := range t.scenes(cluster) {
+		title(s.title)
+		if err := s.act(ctx); err != nil {
+			return err
+		}
+		if s.committed {
+			committed()
+		}
+		if err := wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tour) scenes(cluster dynamic.Interface) []scene {
 	deployments := cluster.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("demo")
-	return []Scene{
-		{Title: "A commit rolls out: image 1.1.0, three replicas", Committed: true, Act: func(context.Context) error {
+	return []scene{
+		{title: "A commit rolls out: image 1.1.0, three replicas", committed: true, act: func(context.Context) error {
 			web, err := demo.ReadFile("demo/web.yaml")
 			next := strings.NewReplacer("web:1.0.0", "web:1.1.0", "replicas: 2", "replicas: 3").Replace(string(web))
 			_, commitErr := t.repo.Commit(repository, branch, "web 1.1.0", map[string]string{"web.yaml": next})
 			return errors.Join(err, commitErr)
 		}},
-		{Title: "Somebody scales the Deployment by hand", Act: func(ctx context.Context) error {
+		{title: "Somebody scales the Deployment by hand", act: func(ctx context.Context) error {
 			_, err := deployments.Patch(ctx, "web", types.MergePatchType, []byte(`{"spec":{"replicas":7}}`), metav1.PatchOptions{FieldManager: "by-hand"})
 			return err
 		}},
-		{Title: "Somebody deletes the Deployment", Act: func(ctx context.Context) error {
+		{title: "Somebody deletes the Deployment", act: func(ctx context.Context) error {
 			return deployments.Delete(ctx, "web", metav1.DeleteOptions{})
 		}},
-		{Title: "An object is removed from Git", Committed: true, Act: func(context.Context) error {
+		{title: "An object is removed from Git", committed: true, act: func(context.Context) error {
 			_, err := t.repo.Delete(repository, branch, "settings are no longer needed", "settings.yaml")
 			return err
 		}},
