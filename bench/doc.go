@@ -1,0 +1,43 @@
+// Command bench measures this module beside the libraries that Flux's
+// kustomize-controller is made of, and prints one table:
+//
+//	go run -C bench .
+//
+// Both sides get the same objects, the same client settings and a server of
+// their own from one binary, in one run. What is counted does not depend on
+// how fast the machine is: API requests, bytes of their bodies, allocations.
+// Times are printed too, but they are of that machine and that moment. The
+// last table that was taken is in docs/benchmarks.md.
+//
+// The flag -only=build, -only=requests or -only=wait takes a part of it;
+// -small takes a small input, in seconds.
+//
+// The same figures as Go benchmarks, for benchstat, and the check that this
+// side never sends more requests than the other:
+//
+//	go test -C bench -run '^$' -bench .
+//	go test -C bench
+//
+// # The other side
+//
+// github.com/fluxcd/pkg/ssa and github.com/fluxcd/pkg/kustomize, called as
+// kustomize-controller 1.9 calls them, with its defaults: four requests at a
+// time, objects normalized, clean-up of earlier field managers, polling every
+// five seconds, no cache below the poller. The controller itself does not
+// run: its own requests for sources, events and the status of a
+// Kustomization, which holds its inventory, are not counted, while those for
+// the inventory of this side are.
+//
+// # Why there is a workspace
+//
+// The benchmarks are a module of their own, so that what they compare with
+// never enters the requirements of the library. They measure the library in
+// the directory above, of the same commit: go.work says so. It does what a
+// replace directive would, but only here; go.mod does not require the library
+// because no version of it is meant. Therefore go mod tidy, which does not
+// look at workspaces, must be told that one import cannot be found:
+//
+//	GOFLAGS=-mod=mod go mod tidy -e
+//
+// Nobody imports this module.
+package main
