@@ -25,7 +25,7 @@ import (
 )
 
 // SimulatedNodeLabel is the label, with the value "true", on every node that is simulated.
-const SimulatedNodeLabel = "gitopskit.dev/simulated"
+const SimulatedNodeLabel = "gitopskit.github.io/simulated"
 
 // simulatedNodeIP is the address nodes report. It is of a range kept for documentation: nobody answers there.
 const simulatedNodeIP = "192.0.2.1"
@@ -151,7 +151,7 @@ func simulatedNode(i int) *corev1.Node {
 			"kubernetes.io/role":     "agent",
 			corev1.LabelTopologyZone: "simulated",
 		},
-		Annotations: map[string]string{"gitopskit.dev/simulated": "nothing runs on this node"},
+		Annotations: map[string]string{"gitopskit.github.io/simulated": "nothing runs on this node"},
 	}}
 }
 

@@ -22,7 +22,7 @@ import (
 const SimulatedStorageClass = "simulated"
 
 // simulatedProvisioner is the provisioner the class names.
-const simulatedProvisioner = "gitopskit.dev/simulated"
+const simulatedProvisioner = "gitopskit.github.io/simulated"
 
 // Annotations by which the scheduler knows that a claim is bound for good.
 const (
