@@ -52,7 +52,7 @@ func parse(args []string, stderr io.Writer) (*flags, error) {
 	f.git.Register(set)
 	f.cluster.Register(set)
 	set.DurationVar(&f.interval, "interval", time.Minute, "time between two looks at the repository")
-	set.DurationVar(&f.timeout, "timeout", 5*time.Minute, "bound of one pass, readiness included")
+	set.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long objects may take to become ready")
 	set.BoolVar(&f.once, "once", false, "end after one pass (the tour: after its last scene); the exit code tells how it went")
 	set.BoolVar(&f.diff, "diff", false, "show what would change, change nothing, and end")
 	if err := set.Parse(args); err != nil {
@@ -107,10 +107,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 				return err
 			}
 		}
-		out.Title("How to go on")
-		out.Line("        kubectl --kubeconfig " + cluster.Kubeconfig + " get all --all-namespaces --show-labels")
-		out.Line("        go run ./examples/quickstart -url https://… -path deploy -diff    (your repository, only looking)")
-		out.Line("        go run ./examples/quickstart -help                                (another cluster, credentials, …)")
+		out.GoOn("kubectl --kubeconfig "+cluster.Kubeconfig+" get all --all-namespaces --show-labels",
+			"go run ./examples/quickstart -url https://… -path deploy -diff    (your repository, only looking)",
+			"go run ./examples/quickstart -help                                (another cluster, credentials, …)")
 		if !f.once && (story == nil || out.Terminal) {
 			out.Detail("still reconciling every %s, and at once what somebody else changes; Ctrl-C ends it", f.interval)
 			<-ctx.Done()

@@ -100,7 +100,7 @@ func (r *reconciler) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.loop.Set(clusterKey, rt.Spec[string]{Interval: r.interval, Timeout: r.timeout, Version: revision.String()})
+	return r.loop.Set(clusterKey, rt.Spec[string]{Interval: r.interval, Timeout: r.timeout + time.Minute, Version: revision.String()})
 }
 
 // load fetches and builds a revision, unless that was done before.
@@ -208,12 +208,11 @@ func (r *reconciler) watch() {
 }
 
 func (r *reconciler) emit(severity notify.Severity, reason, revision, message string) {
-	err := r.events.Emit(notify.Event{
-		InvolvedObject: notify.Object{Kind: "Repository", Namespace: r.cluster.Namespace, Name: r.cluster.Name},
-		Severity:       severity, Reason: reason, Message: message, Timestamp: time.Now(),
+	object := notify.Object{Kind: "Repository", Namespace: r.cluster.Namespace, Name: r.cluster.Name}
+	if err := r.events.Emit(notify.Event{
+		InvolvedObject: object, Severity: severity, Reason: reason, Message: message, Timestamp: time.Now(),
 		Metadata: map[string]string{"revision": revision}, ReportingController: "quickstart",
-	})
-	if err != nil {
+	}); err != nil {
 		r.out.Fail(err)
 	}
 }

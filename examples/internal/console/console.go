@@ -91,5 +91,13 @@ func (p *Printer) Send(_ context.Context, e notify.Event) error {
 	return nil
 }
 
+// GoOn lists commands to go on with.
+func (p *Printer) GoOn(commands ...string) {
+	p.Title("How to go on")
+	for _, c := range commands {
+		p.Line(indent + c)
+	}
+}
+
 // Since returns the time passed, in milliseconds.
 func Since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
