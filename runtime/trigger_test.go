@@ -152,3 +152,62 @@ func TestPanicsAndGoexitAreFailures(t *testing.T) {
 }
 
 var errCause = errors.New("cause")
+
+// A key that was woken but waits for a worker is triggered: that makes one new pass, not two calls.
+func TestTriggerOfAWokenKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJournal()
+		l := newLoop(t, func(_ context.Context, p pass) rt.Result {
+			j.add(p)
+			switch {
+			case p.Key == "busy":
+				time.Sleep(time.Minute)
+			case p.Why == rt.CauseAdded:
+				return rt.Wait("Wake")
+			}
+			return rt.OK()
+		}, option{Workers: 1})
+		set(t, l, "a", spec{})
+		set(t, l, "busy", spec{})
+		run(t, l)
+		synctest.Wait()
+		l.Wake("a")
+		if s, err := l.Trigger("a", nil).Wait(t.Context()); err != nil || s.Passes != 1 {
+			t.Errorf("got %+v, %v", s, err)
+		}
+		sleep(time.Hour)
+		j.want(t, "0s a added", "0s busy added", "1m0s a requested")
+	})
+}
+
+func TestRetryAfterIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop(t, func(context.Context, pass) rt.Result { return rt.Fail(behaves{after: 1000 * time.Hour}) }, option{})
+		set(t, l, "a", spec{})
+		run(t, l)
+		synctest.Wait()
+		if d := time.Until(state(t, l, "a").Due); d != 24*time.Hour {
+			t.Errorf("due in %v, want 24h", d)
+		}
+	})
+}
+
+// The failures of a key are not those of its final pass.
+func TestDeleteBeginsCountingAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop(t, func(context.Context, pass) rt.Result { return rt.Fail(errCause) }, option{
+			Finalizer: fn(func(_ context.Context, p pass) rt.Result {
+				if p.Attempt != 0 {
+					t.Errorf("attempt %d", p.Attempt)
+				}
+				return rt.OK()
+			}),
+		})
+		set(t, l, "a", spec{})
+		run(t, l)
+		sleep(time.Hour)
+		if _, err := l.Delete("a").Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
