@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,19 +18,23 @@ import (
 	"github.com/gitopskit/gitopskit/tools/lint/suppress"
 )
 
+// module is the path that the modules of the repository begin with.
+const module = "github.com/gitopskit/gitopskit"
+
 func main() {
 	if underVet(os.Args[1:]) {
 		all := analyzers()
-		if factsOnly(os.Args[len(os.Args)-1]) {
-			unitchecker.Main(suppress.FactProducers(all)...)
+		if dependency, foreign := unit(os.Args[len(os.Args)-1]); dependency {
+			unitchecker.Main(suppress.FactProducers(all, foreign)...)
 		}
 		unitchecker.Main(suppress.Combine(all))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "lint:", err)
-		os.Exit(1) //nolint:gocritic // stop has nothing left to do
+		os.Exit(1)
 	}
 }
 
@@ -38,14 +43,22 @@ func underVet(args []string) bool {
 	return len(args) > 0 && (strings.HasPrefix(args[0], "-") || strings.HasSuffix(args[len(args)-1], ".cfg"))
 }
 
-// factsOnly reports whether a package is wanted only for what it tells about itself to those that import it.
-func factsOnly(config string) bool {
+// unit reads the configuration of one package: whether it is wanted only for what it tells about itself to those that
+// import it, and whether it is from another module. Of those there are thousands, so they get the quick analyzers.
+func unit(config string) (dependency, foreign bool) {
 	data, err := os.ReadFile(config)
 	if err != nil {
-		return false
+		return false, false
 	}
-	var cfg struct{ VetxOnly bool }
-	return json.Unmarshal(data, &cfg) == nil && cfg.VetxOnly
+	var cfg struct {
+		VetxOnly   bool
+		ImportPath string
+	}
+	if json.Unmarshal(data, &cfg) != nil {
+		return false, false
+	}
+	host, _, _ := strings.Cut(cfg.ImportPath, "/")
+	return cfg.VetxOnly, strings.Contains(host, ".") && !strings.HasPrefix(cfg.ImportPath, module)
 }
 
 // run has go vet apply this program to some packages of the root module, or to all modules.
@@ -69,15 +82,17 @@ func run(ctx context.Context, patterns []string) error {
 	for _, dir := range modules {
 		start := time.Now()
 		vet := exec.CommandContext(ctx, "go", append([]string{"vet", "-vettool=" + self}, patterns...)...)
-		vet.Dir, vet.Stdout, vet.Stderr = dir, os.Stdout, os.Stderr
-		switch err := vet.Run(); {
+		vet.Dir = dir
+		out, err := vet.CombinedOutput()
+		printFindings(out)
+		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			failed++
 			fallthrough
 		default:
-			name, _ := filepath.Rel(root, dir) //nolint:errcheck // dir was found below root
+			name, _ := filepath.Rel(root, dir) // dir was found below root
 			fmt.Printf("lint: %s: %.1fs\n", name, time.Since(start).Seconds())
 		}
 	}
@@ -85,6 +100,16 @@ func run(ctx context.Context, patterns []string) error {
 		return fmt.Errorf("findings in %d of %d modules", failed, len(modules))
 	}
 	return nil
+}
+
+// printFindings prints what go vet found, each line once: a package with tests is analysed with and without them.
+func printFindings(out []byte) {
+	lines := slices.Sorted(strings.Lines(string(out)))
+	for _, line := range slices.Compact(lines) {
+		if !strings.HasPrefix(line, "# ") {
+			fmt.Print(line)
+		}
+	}
 }
 
 // findRoot returns the nearest directory, upwards from the working directory, that holds the library's go.mod.
@@ -95,14 +120,14 @@ func findRoot() (string, error) {
 	}
 	for {
 		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(data), "module github.com/gitopskit/gitopskit\n") {
+		if err == nil && strings.HasPrefix(string(data), "module "+module+"\n") {
 			return dir, nil
 		}
 		if parent := filepath.Dir(dir); parent != dir {
 			dir = parent
 			continue
 		}
-		return "", errors.New("no go.mod of github.com/gitopskit/gitopskit here or above: run lint inside the repository")
+		return "", errors.New("no go.mod of " + module + " here or above: run lint inside the repository")
 	}
 }
 

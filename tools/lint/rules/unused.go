@@ -7,7 +7,7 @@ import (
 	"honnef.co/go/tools/unused"
 )
 
-// Unused reports what is declared and never used. Tests count as use.
+// Unused reports what is declared and never used.
 var Unused = &analysis.Analyzer{
 	Name:     "unused",
 	Doc:      "report what is declared and never used",

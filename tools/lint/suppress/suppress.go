@@ -5,6 +5,7 @@
 package suppress
 
 import (
+	"encoding/gob"
 	"fmt"
 	"go/ast"
 	"go/token"
@@ -19,7 +20,8 @@ import (
 type Check struct {
 	Name     string
 	Analyzer *analysis.Analyzer
-	NoTests  bool // leave _test.go files alone
+	NoTests  bool   // leave _test.go files alone
+	Except   string // leave alone what is reported in words that begin so
 }
 
 // Combine returns one analyzer that reports what the checks find and no comment covers.
@@ -44,8 +46,8 @@ func Combine(checks []Check) *analysis.Analyzer {
 }
 
 // FactProducers returns the analyzers, among the checks and all they require, that tell facts about a package to the
-// packages that import it.
-func FactProducers(checks []Check) []*analysis.Analyzer {
+// packages that import it. The quick ones do without the control flow of functions; the facts of the others are passed on.
+func FactProducers(checks []Check, quick bool) []*analysis.Analyzer {
 	seen := map[*analysis.Analyzer]bool{}
 	var producers []*analysis.Analyzer
 	var visit func(a *analysis.Analyzer)
@@ -54,7 +56,10 @@ func FactProducers(checks []Check) []*analysis.Analyzer {
 			return
 		}
 		seen[a] = true
-		if len(a.FactTypes) > 0 {
+		for _, fact := range a.FactTypes {
+			gob.Register(fact)
+		}
+		if len(a.FactTypes) > 0 && !(quick && followsFlow(a)) {
 			producers = append(producers, a)
 		}
 		for _, required := range a.Requires {
@@ -65,6 +70,11 @@ func FactProducers(checks []Check) []*analysis.Analyzer {
 		visit(check.Analyzer)
 	}
 	return producers
+}
+
+// followsFlow reports whether the analyzer builds a graph of every function.
+func followsFlow(a *analysis.Analyzer) bool {
+	return slices.Contains([]string{"ctrlflow", "buildssa", "buildir"}, a.Name) || slices.ContainsFunc(a.Requires, followsFlow)
 }
 
 // A finding is what one check has to say about one place.
@@ -82,6 +92,9 @@ func collect(check Check) *analysis.Analyzer {
 		inner := *pass
 		inner.Report = func(d analysis.Diagnostic) {
 			if check.NoTests && strings.HasSuffix(pass.Fset.Position(d.Pos).Filename, "_test.go") {
+				return
+			}
+			if check.Except != "" && strings.HasPrefix(d.Message, check.Except) {
 				return
 			}
 			found = append(found, finding{check.Name, check.Analyzer.Name, d})

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/analysistest"
+	"golang.org/x/tools/go/analysis/passes/ctrlflow"
 	"golang.org/x/tools/go/analysis/passes/inspect"
 
 	"github.com/gitopskit/gitopskit/tools/lint/suppress"
@@ -52,8 +53,12 @@ func (*fact) AFact() {}
 func TestFactProducers(t *testing.T) {
 	producer := &analysis.Analyzer{Name: "producer", FactTypes: []analysis.Fact{&fact{}}, Requires: []*analysis.Analyzer{inspect.Analyzer}}
 	consumer := &analysis.Analyzer{Name: "consumer", Requires: []*analysis.Analyzer{producer}}
-	got := suppress.FactProducers([]suppress.Check{{Analyzer: consumer}, {Analyzer: producer}, {Analyzer: mark}})
-	if !slices.Equal(got, []*analysis.Analyzer{producer}) {
-		t.Errorf("got %v, want the producer once and alone", got)
+	slow := &analysis.Analyzer{Name: "slow", FactTypes: []analysis.Fact{&fact{}}, Requires: []*analysis.Analyzer{ctrlflow.Analyzer}}
+	checks := []suppress.Check{{Analyzer: consumer}, {Analyzer: producer}, {Analyzer: mark}, {Analyzer: slow}}
+	if got := suppress.FactProducers(checks, false); !slices.Equal(got, []*analysis.Analyzer{producer, slow, ctrlflow.Analyzer}) {
+		t.Errorf("got %v", got)
+	}
+	if got := suppress.FactProducers(checks, true); !slices.Equal(got, []*analysis.Analyzer{producer}) {
+		t.Errorf("got %v, want only the quick one", got)
 	}
 }
