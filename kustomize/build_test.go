@@ -256,6 +256,50 @@ func TestSchemaDoesNotLeak(t *testing.T) {
 	wg.Wait()
 }
 
+// TestSchemaInAnyCase: kustomize ignores the case of field names.
+func TestSchemaInAnyCase(t *testing.T) {
+	tree := hostile()
+	tree["kustomization.yaml"].Data = []byte(strings.Replace(string(tree["kustomization.yaml"].Data), "openapi", "OpenAPI", 1))
+	if n := containers(t, tree); n != 1 {
+		t.Fatalf("hostile schema was not used: %d containers, want 1", n)
+	}
+	if n := containers(t, victim()); n != 2 {
+		t.Errorf("victim has %d containers, want 2", n)
+	}
+}
+
+// TestErrorsWithholdInput: what kustomize would quote may be a Secret.
+func TestErrorsWithholdInput(t *testing.T) {
+	const canary = "hunter2"
+	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: x}\n"
+	for name, tree := range map[string]fstest.MapFS{
+		"patch": {
+			"kustomization.yaml": {Data: []byte("resources: [s.yaml]\npatches:\n- patch: |\n    apiVersion: v1\n    kynd: Secret\n    metadata: {name: s}\n    stringData: {k: " + canary + "}\n")},
+			"s.yaml":             {Data: []byte(secret)},
+		},
+		"patch file": {
+			"kustomization.yaml": {Data: []byte("resources: [s.yaml]\npatches: [{path: p.yaml}]\n")},
+			"s.yaml":             {Data: []byte(secret)},
+			"p.yaml":             {Data: []byte("apiVersion: v1\nkynd: Secret\nmetadata: {name: s}\nstringData: {k: " + canary + "}\n")},
+		},
+		"json patch": {
+			"kustomization.yaml": {Data: []byte("resources: [s.yaml]\npatches: [{target: {kind: Secret}, patch: '[{op: add, path: /nope/nope, value: " + canary + "}]'}]\n")},
+			"s.yaml":             {Data: []byte(secret)},
+		},
+		"literal":   {"kustomization.yaml": {Data: []byte("secretGenerator: [{name: s, literals: [" + canary + "]}]\n")}},
+		"no name":   {"s.yaml": {Data: []byte("apiVersion: v1\nkind: Secret\nstringData: {k: " + canary + "}\n")}},
+		"no kind":   {"s.yaml": {Data: []byte("apiVersion: v1\nmetadata: {name: s}\nstringData: {k: " + canary + "}\n")}},
+		"duplicate": {"kustomization.yaml": {Data: []byte("secretGenerator: [{name: s, literals: [k=" + canary + ", k=" + canary + "]}]\n")}},
+	} {
+		_, err := kustomize.Build(t.Context(), tree, "", nil)
+		if err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: got %v", name, err)
+		} else {
+			t.Logf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestInputUnchanged: builds write nothing and give out nothing they share.
 func TestInputUnchanged(t *testing.T) {
 	tree := victim()
@@ -391,12 +435,27 @@ func TestRemote(t *testing.T) {
 		"transformers: ['http://example.com/p']",
 		"generators: ['https://example.com/p']",
 		"validators: ['https://example.com/p']",
+		"Resources: ['https://example.com/x']",
+		"RESOURCES: ['git@example.com:org/repo.git']",
+		"Bases: ['https://example.com/x']",
+		"Components: ['https://example.com/x']",
+		"Patches: [{Path: 'http://example.com/p.yaml'}]",
+		"ConfigMapGenerator: [{Name: a, Files: ['http://example.com/p']}]",
+		"OpenAPI: {path: 'http://example.com/o.json'}",
+		"Transformers: [transformer.yaml]",
+		"transformers: [escaped.yaml]",
+		"transformers: [binary.yaml]",
+		"generators: [files.yaml]",
+		"transformers: ['{apiVersion: builtin, kind: PatchTransformer, metadata: {name: x}, path: \"http://example.com/p\"}']",
 		"transformers: [transformer.yaml]",
 		"transformers: [\"apiVersion: builtin\\nkind: PatchTransformer\\nmetadata: {name: x}\\npath: http://example.com/p\\n\"]",
 	} {
 		tree := fstest.MapFS{
 			"kustomization.yaml": {Data: []byte(file)},
 			"transformer.yaml":   {Data: []byte("apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: x}\npath: http://example.com/p\n")},
+			"escaped.yaml":       {Data: []byte("apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: x}\npath: \"\\u0068ttp://example.com/p\"\n")},
+			"binary.yaml":        {Data: []byte("apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: x}\nPath: !!binary aHR0cDovL2V4YW1wbGUuY29tL3A=\n")},
+			"files.yaml":         {Data: []byte("apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: x}\nfiles: [k=http://example.com/p]\n")},
 		}
 		_, err := kustomize.Build(t.Context(), tree, "", nil)
 		if !errors.Is(err, kustomize.ErrRemote) || strings.Contains(err.Error(), "hunter2") {

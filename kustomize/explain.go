@@ -24,8 +24,8 @@ func (t *tree) explain(dir string, err error) error {
 	e := &Error{Dir: dir, Err: err}
 	if t.stop != nil {
 		e.Err, e.Path = t.stop, t.stopAt
-		if errors.Is(e.Err, ErrInvalid) {
-			e.Line = line(e.Err)
+		if data, err := t.content(t.stopAt); err == nil && errors.Is(e.Err, ErrInvalid) {
+			e.Line = fieldLine(data, e.Err)
 		}
 		return e
 	}
@@ -45,6 +45,7 @@ func (t *tree) locate(e *Error) {
 		}
 	}
 	entry, cause := shorten(text)
+	cause = withhold(cause)
 	for _, name := range slices.Backward(t.seen) {
 		if data, err := t.content(name); err == nil && entry != "" && isKustomization(path.Base(name)) && bytes.Contains(data, []byte(entry)) {
 			e.Path = name
@@ -63,6 +64,27 @@ func (t *tree) locate(e *Error) {
 	} else {
 		e.Err = fmt.Errorf("%w: %s", class, cause)
 	}
+}
+
+// quotes are the places where kustomize repeats its input, which may be a
+// Secret: plug-in configuration, patches, literals, whole objects.
+var quotes = []*regexp.Regexp{
+	regexp.MustCompile("(?s)with config: `.*?`"),
+	regexp.MustCompile(`(?s)(SM or JSON6902|SM or JSON) patch from \[.*\]`),
+	regexp.MustCompile(`(?s)literal sources? .*`),
+	regexp.MustCompile(`(?s)object \{.*\}`),
+	regexp.MustCompile(`(?s)\n.*`),
+}
+
+// withhold leaves out of an error what repeats the input.
+func withhold(text string) string {
+	for _, q := range quotes {
+		text = q.ReplaceAllStringFunc(text, func(found string) string {
+			word, _, _ := strings.Cut(found, " ")
+			return word + " … (input withheld)"
+		})
+	}
+	return text
 }
 
 // shorten takes the innermost cause, and the entry it is about, out of the
@@ -183,6 +205,6 @@ func line(err error) int {
 	if m == nil {
 		return 0
 	}
-	n, _ := strconv.Atoi(m[1]) //nolint:errcheck // the pattern has digits only
+	n, _ := strconv.Atoi(m[1]) // the pattern has digits only
 	return n
 }

@@ -30,7 +30,6 @@ type tree struct {
 	seen      []string // files in the order they were first read
 	stop      error    // why the build must end, if it must
 	stopAt    string   // the file that made it end
-	openapi   bool     // some kustomization has an openapi field
 	exclusive bool     // this run holds the schema alone
 }
 

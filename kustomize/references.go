@@ -1,144 +1,154 @@
 package kustomize
 
 import (
+	"bytes"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
+	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-// references are the parts of a kustomization file that name other files, and
-// the parts that an offline build refuses. Unknown fields are left to
-// kustomize, which reports them.
-type references struct {
-	Resources             []string          `yaml:"resources"`
-	Bases                 []string          `yaml:"bases"`
-	Components            []string          `yaml:"components"`
-	CRDs                  []string          `yaml:"crds"`
-	Configurations        []string          `yaml:"configurations"`
-	PatchesStrategicMerge []string          `yaml:"patchesStrategicMerge"`
-	Patches               []pathField       `yaml:"patches"`
-	PatchesJSON6902       []pathField       `yaml:"patchesJson6902"`
-	Replacements          []pathField       `yaml:"replacements"`
-	ConfigMapGenerator    []generatorFields `yaml:"configMapGenerator"`
-	SecretGenerator       []generatorFields `yaml:"secretGenerator"`
-	OpenAPI               map[string]string `yaml:"openapi"`
-	Generators            []string          `yaml:"generators"`
-	Transformers          []string          `yaml:"transformers"`
-	Validators            []string          `yaml:"validators"`
-	HelmCharts            []map[string]any  `yaml:"helmCharts"`
-	HelmInflation         []map[string]any  `yaml:"helmChartInflationGenerator"`
-}
-
-type pathField struct {
-	Path string `yaml:"path"`
-}
-
-type generatorFields struct {
-	Files []string `yaml:"files"`
-	Envs  []string `yaml:"envs"`
-	Env   string   `yaml:"env"`
-}
-
-// inspect reads the references of a kustomization file.
-func inspect(data []byte) (*references, error) {
-	var refs references
-	if err := yaml.Unmarshal(data, &refs); err != nil {
+// inspect decodes a kustomization file with kustomize's own decoder, so that
+// both see the same fields: it ignores the case of their names.
+func inspect(data []byte) (*types.Kustomization, error) {
+	k := &types.Kustomization{}
+	if err := k.Unmarshal(data); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return &refs, nil
+	return k, nil
 }
 
 // refuse returns an error for the first reference of the kustomization in dir
 // that would need the network or a program.
-func (t *tree) refuse(dir string, refs *references) error {
-	if len(refs.HelmCharts)+len(refs.HelmInflation) > 0 {
+func (t *tree) refuse(dir string, k *types.Kustomization) error {
+	if len(k.HelmCharts)+len(k.HelmChartInflationGenerator) > 0 || k.HelmGlobals != nil {
 		return fmt.Errorf("%w: helmCharts: render the chart on its own and refer to the result", ErrUnsupported)
 	}
-	for _, ref := range refs.paths() {
+	for _, ref := range references(k) {
 		if remote(ref) {
-			return fmt.Errorf("%w %q: copy it into the tree, builds do not use the network", ErrRemote, redact(ref))
+			return refusal(ref)
 		}
 	}
-	for _, plugins := range [][]string{refs.Generators, refs.Transformers, refs.Validators} {
-		for _, p := range plugins {
-			if err := t.refusePlugin(dir, p); err != nil {
-				return err
-			}
+	for _, entry := range slices.Concat(k.Generators, k.Transformers, k.Validators) {
+		if err := t.refusePlugin(dir, entry); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// paths lists every reference except those of plug-ins.
-func (r *references) paths() []string {
-	var out []string
-	for _, list := range [][]string{r.Resources, r.Bases, r.Components, r.CRDs, r.Configurations} {
-		out = append(out, list...)
+func refusal(ref string) error {
+	return fmt.Errorf("%w %q: copy it into the tree, builds do not use the network", ErrRemote, redact(ref))
+}
+
+// references lists every reference except those of plug-ins.
+func references(k *types.Kustomization) []string {
+	out := slices.Concat(k.Resources, k.Bases, k.Components, k.Crds, k.Configurations)
+	for _, p := range k.PatchesStrategicMerge {
+		out = append(out, string(p))
 	}
-	for _, p := range r.PatchesStrategicMerge {
-		if !strings.Contains(p, "\n") { // else the patch itself
-			out = append(out, p)
+	for _, p := range slices.Concat(k.Patches, k.PatchesJson6902) {
+		out = append(out, p.Path)
+	}
+	for _, r := range k.Replacements {
+		out = append(out, r.Path)
+	}
+	var args []types.GeneratorArgs
+	for _, g := range k.ConfigMapGenerator {
+		args = append(args, g.GeneratorArgs)
+	}
+	for _, g := range k.SecretGenerator {
+		args = append(args, g.GeneratorArgs)
+	}
+	for _, g := range args {
+		out = append(append(out, g.EnvSource), g.EnvSources...)
+		for _, f := range g.FileSources {
+			_, file, _ := strings.Cut(f, "=")
+			out = append(out, f, file)
 		}
 	}
-	for _, list := range [][]pathField{r.Patches, r.PatchesJSON6902, r.Replacements} {
-		for _, p := range list {
-			out = append(out, p.Path)
-		}
-	}
-	for _, g := range append(r.ConfigMapGenerator, r.SecretGenerator...) {
-		out = append(append(out, g.Env), g.Envs...)
-		for _, f := range g.Files {
-			_, file, renamed := strings.Cut(f, "=")
-			if !renamed {
-				file = f
-			}
-			out = append(out, file)
-		}
-	}
-	return append(out, r.OpenAPI["path"])
+	return append(out, k.OpenAPI["path"])
 }
 
 // refusePlugin checks one entry of generators, transformers or validators,
 // which is the configuration itself or a file of it. A builtin plug-in may
-// load further files, by URL too, so its configuration is checked as text. A
-// directory is refused: what it builds can only be known by building it.
+// load further files, by URL too, so no value of its configuration may be one.
+// A directory is refused: what it builds can only be known by building it.
 func (t *tree) refusePlugin(dir, entry string) error {
-	config := entry
-	if !strings.Contains(entry, "\n") {
-		name := path.Join(dir, entry)
-		if remote(entry) {
-			return fmt.Errorf("%w %q: copy it into the tree, builds do not use the network", ErrRemote, redact(entry))
+	if remote(entry) {
+		return refusal(entry)
+	}
+	if err := refuseURLs([]byte(entry)); err != nil {
+		return err
+	}
+	name := path.Join(dir, entry)
+	switch isDir, exists := t.stat("/" + name); {
+	case isDir:
+		return fmt.Errorf("%w: plug-in configuration in a directory, %q: list its files", ErrUnsupported, name)
+	case !exists:
+		return nil // it is the configuration itself, or kustomize says that it is missing
+	}
+	data, err := t.read(name)
+	if err != nil {
+		return err
+	}
+	return refuseURLs(data)
+}
+
+// refuseURLs returns an error if a scalar of a YAML stream begins as a URL
+// that kustomize would load. What does not parse is left to kustomize.
+func refuseURLs(data []byte) error {
+	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) || err != nil {
+			return nil //nolint:nilerr // kustomize cannot read it either and says so
 		}
-		if t.IsDir("/" + name) {
-			return fmt.Errorf("%w: plug-in configuration in a directory, %q: list its files", ErrUnsupported, name)
-		}
-		data, err := t.read(name)
-		if err != nil {
+		if err := refuseNode(&doc); err != nil {
 			return err
 		}
-		config = string(data)
 	}
-	if url := pluginURL.FindString(config); url != "" {
-		return fmt.Errorf("%w in plug-in configuration %q: builds do not use the network", ErrRemote, redact(strings.Trim(url, " \t'\":-=[{,")))
+}
+
+// refuseNode looks at the values as kustomize will: unescaped and decoded. An
+// alias stands for a node that is looked at where it is defined.
+func refuseNode(n *yaml.Node) error {
+	value := n.Value
+	if n.ShortTag() == "!!binary" {
+		if decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value), "")); err == nil {
+			value = string(decoded)
+		}
+	}
+	_, file, _ := strings.Cut(value, "=")
+	for _, v := range []string{value, file} {
+		if loadable.MatchString(v) {
+			return refusal(v)
+		}
+	}
+	for _, child := range n.Content {
+		if err := refuseNode(child); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// pluginURL finds a value that begins as a URL.
-var pluginURL = regexp.MustCompile(`(?i)(^|[\s'":=\[{,-])https?:[^\s'"]*`)
+var (
+	// loadable is what kustomize downloads as a file.
+	loadable = regexp.MustCompile(`(?i)^\s*https?:`)
+	// remoteRef is what it clones or downloads where a directory may stand: a
+	// URL of a scheme it knows, an scp-like address, a GitHub short form.
+	remoteRef = regexp.MustCompile(`(?i)^\s*(git::|https?:|ssh://|file://|github\.com[/:]|[a-z][a-z0-9-]*@)`)
+	userinfo  = regexp.MustCompile(`//[^/@\s]*@`)
+)
 
-// remoteRef matches what kustomize would clone or download: a URL of a scheme
-// it knows, an scp-like address, a GitHub short form.
-var remoteRef = regexp.MustCompile(`(?i)^(git::|https?:|ssh://|file://|github\.com[/:]|[a-z][a-z0-9-]*@)`)
-
-func remote(ref string) bool { return remoteRef.MatchString(strings.TrimSpace(ref)) }
+func remote(ref string) bool { return remoteRef.MatchString(ref) }
 
 // redact removes the user part of a URL, which may hold a password or token.
-func redact(ref string) string {
-	return userinfo.ReplaceAllString(ref, "//***@")
-}
-
-var userinfo = regexp.MustCompile(`//[^/@\s]*@`)
+func redact(ref string) string { return userinfo.ReplaceAllString(ref, "//***@") }

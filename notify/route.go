@@ -262,7 +262,7 @@ func (r *route) take() (*queued, context.Context) {
 		if q.Attempts > 1 {
 			r.stats.Retries++
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), r.Timeout) //nolint:forbidigo // an event outlives the call that posted it
 		r.sending[q] = cancel
 		return q, ctx
 	}

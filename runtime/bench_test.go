@@ -162,6 +162,8 @@ func BenchmarkChain(b *testing.B) {
 		go func() { done <- l.Run(ctx) }()
 		<-ticket.Done()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -59,7 +59,7 @@ const (
 
 func judge(err error) opinion {
 	for err != nil {
-		switch e := err.(type) {
+		switch e := err.(type) { //nolint:errorlint // each error of the chain in its turn
 		case interface{ Terminal() bool }:
 			if e.Terminal() {
 				return opinionTerminal

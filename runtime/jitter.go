@@ -18,7 +18,7 @@ func keyHash[K comparable](k K) uint32 {
 	for _, b := range text {
 		h = (h ^ uint64(b)) * 1099511628211
 	}
-	return uint32(mix(h) >> 32) //nolint:gosec // the high half is meant
+	return uint32(mix(h) >> 32) // the high half is meant
 }
 
 // mix spreads the bits of x (the finalizer of splitmix64): FNV alone leaves the high bits of short keys alike.

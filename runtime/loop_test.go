@@ -220,7 +220,7 @@ func TestBackoffDoublesIsCappedAndResets(t *testing.T) {
 		sleep(48 * time.Hour)
 		times := j.times["a"]
 		for i, want := range []time.Duration{0, 750, 2250, 5250, 11250} {
-			if times[i] != want*time.Millisecond {
+			if times[i] != want*time.Millisecond { //nolint:durationcheck // the list is in milliseconds
 				t.Errorf("pass %d at %v, want %v ms", i, times[i], want)
 			}
 		}

@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +60,7 @@ func TestTriggerAndStopWhileObserved(t *testing.T) {
 		if s, err := ticket.Wait(canceled()); err != nil || s.Passes != 2 {
 			t.Errorf("got %+v, %v", s, err)
 		}
-		if _, err := lost.Wait(canceled()); err != rt.ErrStopped {
+		if _, err := lost.Wait(canceled()); !errors.Is(err, rt.ErrStopped) {
 			t.Errorf("got %v", err)
 		}
 		j.want(t, "0s a added", "1s a requested")

@@ -7,7 +7,7 @@ type delayed[K comparable] []*item[K]
 func (h *delayed[K]) set(it *item[K], due int64) bool {
 	it.due = due
 	if it.index < 0 {
-		it.index = int32(len(*h)) //nolint:gosec // 2^31 keys do not fit in memory
+		it.index = int32(len(*h)) // 2^31 keys do not fit in memory
 		*h = append(*h, it)
 	}
 	h.up(int(it.index))
@@ -35,7 +35,7 @@ func (h *delayed[K]) remove(it *item[K]) {
 func (h *delayed[K]) swap(i, j int) {
 	s := *h
 	s[i], s[j] = s[j], s[i]
-	s[i].index, s[j].index = int32(i), int32(j) //nolint:gosec // see set
+	s[i].index, s[j].index = int32(i), int32(j) // see set
 }
 
 func (h *delayed[K]) up(i int) {

@@ -69,6 +69,7 @@ const (
 	CauseDeleted
 )
 
+//nolint:gochecknoglobals // a table that nothing changes
 var causeNames = [...]string{
 	"added", "changed", "interval", "retry", "again", "dependency", "requested", "resumed", "woken", "deleted",
 }

@@ -1,7 +1,6 @@
 package ssa
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -43,7 +42,7 @@ func applied(obj *unstructured.Unstructured, manager string) *fieldpath.Set {
 			continue
 		}
 		set := &fieldpath.Set{}
-		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err == nil {
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err == nil {
 			return set
 		}
 	}
@@ -102,7 +101,7 @@ func at(v any, path fieldpath.Path) any {
 
 // find returns the first item of a list that matches.
 func find(list any, match func(any) bool) any {
-	items, _ := list.([]any) //nolint:errcheck // nil has no items
+	items, _ := list.([]any) // nil has no items
 	if i := slices.IndexFunc(items, match); i >= 0 {
 		return items[i]
 	}
@@ -134,5 +133,5 @@ func writeValue(h hash.Hash, v any) {
 		h.Write([]byte("-"))
 		return
 	}
-	json.NewEncoder(h).Encode(v) //nolint:errcheck,errchkjson // a hash takes all; content is JSON by type
+	json.NewEncoder(h).Encode(v) //nolint:errcheck // a hash takes all; content is JSON by type
 }

@@ -46,7 +46,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			var exit *exec.ExitError
 			switch {
 			case err == nil:
-			case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL: //nolint:forcetypeassert // unix
+			case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL: // on unix
 				finished = false
 			default:
 				t.Fatalf("%s write %d: %v\n%s", when, k, err, out)

@@ -129,7 +129,7 @@ func mask(secret, other map[string]any, mark string) map[string]any {
 			}
 			continue
 		}
-		others, _ := other[field].(map[string]any) //nolint:errcheck // nil is fine
+		others, _ := other[field].(map[string]any) // nil is fine
 		masked := make(map[string]any, len(values))
 		for k, v := range values {
 			masked[k] = "***"

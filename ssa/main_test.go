@@ -184,9 +184,8 @@ func get(t *testing.T, c *ssa.Client, gvk schema.GroupVersionKind, name string) 
 }
 
 var (
-	configMaps  = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
-	secrets     = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
-	deployments = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	configMaps = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	secrets    = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
 )
 
 // actions returns "Kind/name action" for each change.

@@ -91,16 +91,16 @@ func (p *plan) definitions() map[schema.GroupVersionKind]meta.RESTScope {
 		if it.obj.GetKind() != "CustomResourceDefinition" {
 			continue
 		}
-		group, _, _ := unstructured.NestedString(it.obj.Object, "spec", "group")        //nolint:errcheck // an invalid definition
-		kind, _, _ := unstructured.NestedString(it.obj.Object, "spec", "names", "kind") //nolint:errcheck // is reported by the
-		scope, _, _ := unstructured.NestedString(it.obj.Object, "spec", "scope")        //nolint:errcheck // server, which knows
-		versions, _, _ := unstructured.NestedSlice(it.obj.Object, "spec", "versions")   //nolint:errcheck // its schema
+		group, _, _ := unstructured.NestedString(it.obj.Object, "spec", "group")        // an invalid definition
+		kind, _, _ := unstructured.NestedString(it.obj.Object, "spec", "names", "kind") // is reported by the
+		scope, _, _ := unstructured.NestedString(it.obj.Object, "spec", "scope")        // server, which knows
+		versions, _, _ := unstructured.NestedSlice(it.obj.Object, "spec", "versions")   // its schema
 		for _, v := range versions {
 			version, ok := v.(map[string]any)
 			if !ok || version["served"] != true {
 				continue
 			}
-			name, _ := version["name"].(string) //nolint:errcheck // as above
+			name, _ := version["name"].(string) // as above
 			rest := meta.RESTScopeNamespace
 			if scope == "Cluster" {
 				rest = meta.RESTScopeRoot

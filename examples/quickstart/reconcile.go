@@ -117,7 +117,7 @@ func (r *reconciler) load(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	defer artifact.Close() //nolint:errcheck // it was only read
+	defer artifact.Close()
 	r.out.Step("fetch", "%s in %s", version, console.Since(started))
 	started = time.Now()
 	objects, err := kustomize.Build(ctx, artifact, r.git.Path, nil)

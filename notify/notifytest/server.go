@@ -169,7 +169,7 @@ func (s *Server) wait(r *http.Request, step Step) bool {
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // HTTP/2 has no Hijack; this resets the stream
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http asks for it: HTTP/2 has no Hijack; this resets the stream
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

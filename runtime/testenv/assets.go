@@ -146,6 +146,7 @@ func (a *assets) launch(ctx context.Context) (*Server, error) {
 // command returns the script with its environment.
 func (a *assets) command(temporary bool) *exec.Cmd {
 	file := func(name string) string { return filepath.Join(a.dir, name) }
+	//nolint:noctx // the server outlives the call; Stop ends it
 	cmd := exec.Command("sh", "-c", supervise, "sh",
 		"--etcd-servers=unix://etcd.sock", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
 		"--secure-port="+strconv.Itoa(a.port), "--authorization-mode=RBAC", "--allow-privileged=true",
@@ -210,7 +211,7 @@ func freePort() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return l.Addr().(*net.TCPAddr).Port, l.Close() //nolint:forcetypeassert // of a TCP listener
 }
 
 // absolute returns path as seen from any directory.

@@ -37,7 +37,7 @@ func (m *module) install(ctx context.Context, target string, say func(string, ..
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
 	}
-	defer os.RemoveAll(bin)
+	defer os.RemoveAll(bin) //nolint:errcheck // a temporary directory
 	say("building the control plane %s from its module (some minutes the first time)", m.version)
 	err := m.compile(ctx, bin, &work{}, say, "install", "-v", "-ldflags=-s -w", nestedCommand+"@"+m.version)
 	if err != nil {

@@ -62,6 +62,7 @@ func Launch(ctx context.Context, opts *Options) (*Server, error) {
 
 // launchBinary starts the control plane program and waits for the line that says it is ready.
 func launchBinary(ctx context.Context, binary string, o *Options) (*Server, error) {
+	//nolint:noctx // the server outlives the call; Stop ends it
 	s, ready, err := startProcess(exec.Command(binary, o.arguments()...), o.Log)
 	if err != nil {
 		return nil, &Error{Op: "start", Subject: binary, Err: err, Hint: hintBinary}

@@ -188,7 +188,7 @@ func TestParentKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stdin.Close()
+	defer stdin.Close() //nolint:errcheck // its end is what counts
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -79,9 +79,9 @@ func New() (t *Tour, err error) {
 // Close removes the repository and its server.
 func (t *Tour) Close() {
 	if t.server != nil {
-		t.server.Close() //nolint:errcheck,gosec // nobody is left to serve
+		t.server.Close() //nolint:errcheck // nobody is left to serve
 	}
-	os.RemoveAll(t.dir) //nolint:errcheck,gosec // a temporary directory
+	os.RemoveAll(t.dir) //nolint:errcheck // a temporary directory
 }
 
 // scene is one thing that happens.
