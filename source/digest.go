@@ -106,7 +106,7 @@ func (l *digestList) digest() digest.Digest {
 
 // ctxReader ends a long read when its context ends.
 type ctxReader struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // lives as long as one call
 	r   io.Reader
 }
 

@@ -28,6 +28,8 @@ type Revision struct {
 }
 
 // hexLength holds the algorithms a revision may use and the length of their text.
+//
+//nolint:gochecknoglobals // a table that nothing changes
 var hexLength = map[string]int{"sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128, "blake3": 64}
 
 // ParseRevision reads the text of a Revision. The last "@" separates the ref

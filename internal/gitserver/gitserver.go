@@ -59,7 +59,7 @@ type Server struct {
 // New returns a server for the repositories below root, which is created when
 // it does not exist. It fails when git is not installed.
 func New(root string) (*Server, error) {
-	out, err := exec.Command("git", "--exec-path").Output()
+	out, err := exec.Command("git", "--exec-path").Output() //nolint:noctx // ends at once
 	if err != nil {
 		return nil, fmt.Errorf("gitserver: find git: %w (install git)", err)
 	}

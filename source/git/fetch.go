@@ -280,7 +280,7 @@ func (s *Source) onBranch(ctx context.Context, id oid) error {
 		if err != nil {
 			return err
 		}
-		defer p.data.Close()
+		defer p.data.Close() //nolint:errcheck // it was only read
 		if !p.reaches(tip.id, id) {
 			return fmt.Errorf("%w: commit %s is not reachable from branch %s", source.ErrNotFound, id, branch.Branch)
 		}

@@ -41,7 +41,7 @@ func (c *httpConn) advertisement(ctx context.Context) (io.Reader, error) {
 	at.Path, at.RawPath = strings.TrimSuffix(at.Path, "/")+suffix, ""
 	at.RawQuery = "service=" + uploadPack
 	for range maxRedirects + 1 {
-		res, err := c.do(ctx, http.MethodGet, &at, nil)
+		res, err := c.do(ctx, http.MethodGet, &at, nil) //nolint:bodyclose // see do
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +73,7 @@ func (c *httpConn) advertisement(ctx context.Context) (io.Reader, error) {
 func (c *httpConn) request(ctx context.Context, body []byte) (io.Reader, error) {
 	at := *c.base
 	at.Path, at.RawPath = strings.TrimSuffix(at.Path, "/")+"/"+uploadPack, ""
-	res, err := c.do(ctx, http.MethodPost, &at, body)
+	res, err := c.do(ctx, http.MethodPost, &at, body) //nolint:bodyclose // see do
 	if err != nil {
 		return nil, err
 	}

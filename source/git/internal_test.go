@@ -19,7 +19,6 @@ import (
 // packer makes packs, also ones that no Git would make.
 type packer struct {
 	bytes.Buffer
-	n int
 }
 
 func newPacker(count int) *packer {

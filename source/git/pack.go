@@ -102,7 +102,7 @@ type packLimits struct {
 func readPack(ctx context.Context, r io.Reader, data *spool, limits packLimits) (*pack, error) {
 	in := newPackStream(r, data)
 	p := &pack{data: data, byID: map[oid]int32{}}
-	x := &indexer{ctx: ctx, pack: p, in: in, limits: limits, sum: sha1cd.New().(sha1cd.CollisionResistantHash)}
+	x := &indexer{ctx: ctx, pack: p, in: in, limits: limits, sum: sha1cd.New().(sha1cd.CollisionResistantHash)} //nolint:forcetypeassert // documented by New
 	if err := x.scan(); err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func readPack(ctx context.Context, r io.Reader, data *spool, limits packLimits) 
 
 // indexer turns the stream of a pack into its index.
 type indexer struct {
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // lives as long as one call
 	pack    *pack
 	in      *packStream
 	limits  packLimits
@@ -260,7 +260,7 @@ func (x *indexer) body(w io.Writer, size int64) error {
 			return inflateError(err)
 		}
 		x.inflate = z
-	} else if err := x.inflate.(zlib.Resetter).Reset(x.in, nil); err != nil {
+	} else if err := x.inflate.(zlib.Resetter).Reset(x.in, nil); err != nil { //nolint:forcetypeassert // documented by NewReader
 		return inflateError(err)
 	}
 	n, err := io.Copy(w, io.LimitReader(x.inflate, size+1))
@@ -295,10 +295,10 @@ func (x *indexer) name(at int32) error {
 
 // inflateError tells a connection that broke from bytes that are wrong.
 func inflateError(err error) error {
-	switch err {
-	case zlib.ErrChecksum, zlib.ErrDictionary, zlib.ErrHeader:
+	switch {
+	case errors.Is(err, zlib.ErrChecksum), errors.Is(err, zlib.ErrDictionary), errors.Is(err, zlib.ErrHeader):
 		return corrupt("%v", err)
-	case io.EOF:
+	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
 	}
 	var bad flate.CorruptInputError
@@ -383,7 +383,7 @@ func (s *packStream) trailer() error {
 	if !bytes.Equal(got, want) {
 		return corrupt("its checksum is %x, its content sums to %x", got, want)
 	}
-	if _, err := s.ReadByte(); err != io.EOF {
+	if _, err := s.ReadByte(); !errors.Is(err, io.EOF) {
 		if err == nil {
 			return corrupt("bytes follow its end")
 		}

@@ -214,7 +214,7 @@ func (s *Source) converse(ctx context.Context, f func(*session) error) error {
 		}
 	}
 	c := s.dialHTTP(s.url, auth)
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // nothing was written that matters
 	session, err := openSession(ctx, c, s.opts.Limits.Download)
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func (s *Source) converseSSH(ctx context.Context, auth Auth, f func(*session) er
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // nothing was written that matters
 	session, err := openSession(ctx, c, s.opts.Limits.Download)
 	if err != nil {
 		return err

@@ -137,7 +137,7 @@ func (b *treeBuilder) node(e treeEntry, name string, depth int) (*node, error) {
 			return nil, fmt.Errorf("%w: %s is a symbolic link", source.ErrUnsafePath, name)
 		}
 		b.skipped = append(b.skipped, name)
-		return nil, nil
+		return nil, nil //nolint:nilnil // it is left out
 	case e.mode&^0o777 == modeRegular:
 		return b.file(e, name)
 	}

@@ -170,7 +170,7 @@ func useOnce(ctx context.Context, src source.Source, rev source.Revision) error 
 	wg.Wait()
 	for _, d := range digests[1:] {
 		if d != digests[0] {
-			errs = append(errs, fmt.Errorf("one artifact has the digests %s and %s", digests[0], d))
+			errs = append(errs, fmt.Errorf("one artifact has the digests %s and %s", digests[0], d)) //nolint:makezero // the first ones were set by index
 		}
 	}
 	return errors.Join(errs...)
