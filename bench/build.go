@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -11,24 +12,38 @@ import (
 
 // measureBuild compares memory and time of building the tree and of a diff of the installed objects.
 func measureBuild(ctx context.Context, in *input) ([]row, error) {
-	var build, diff [2]testing.BenchmarkResult
+	var build, plain, diff [2]testing.BenchmarkResult
 	for i, s := range sides {
-		var failed error
-		build[i] = testing.Benchmark(func(b *testing.B) { failed = benchBuild(ctx, b, s.build, in) })
-		if failed != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, failed)
+		var err error
+		if build[i], err = benchmark(func(b *testing.B) error { return benchBuild(ctx, b, s.build, in) }); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
-		err := withServer(ctx, nil, func(config *rest.Config) error {
-			var failed error
-			diff[i] = testing.Benchmark(func(b *testing.B) { failed = benchDiff(ctx, b, s.new, config, in.objects) })
-			return failed
+		err = withServer(ctx, nil, func(config *rest.Config) (err error) {
+			diff[i], err = benchmark(func(b *testing.B) error { return benchDiff(ctx, b, s.new, config, in.objects) })
+			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	plain[0] = build[0]
+	var err error
+	if plain[1], err = benchmark(func(b *testing.B) error { return benchBuild(ctx, b, buildPlain, in) }); err != nil {
+		return nil, fmt.Errorf("kustomize: %w", err)
+	}
 	n := float64(len(in.objects))
-	return append(memoryRows("build", build, n), memoryRows("diff, nothing changed", diff, n)...), nil
+	return slices.Concat(
+		memoryRows("build", build, n),
+		memoryRows("build, peer: kustomize alone", plain, n),
+		memoryRows("diff, nothing changed", diff, n),
+	), nil
+}
+
+// benchmark is [testing.Benchmark] for a body that can fail.
+func benchmark(body func(*testing.B) error) (testing.BenchmarkResult, error) {
+	var err error
+	result := testing.Benchmark(func(b *testing.B) { err = body(b) })
+	return result, err
 }
 
 // memoryRows compares two benchmarks whose operation handles n objects.
@@ -84,7 +99,10 @@ func benchDiff(ctx context.Context, b *testing.B, newSide func(*rest.Config) (si
 	passes := 0.0
 	for b.Loop() {
 		passes++
-		n, err := s.diff(ctx, clone(objects))
+		b.StopTimer()
+		fresh := clone(objects)
+		b.StartTimer()
+		n, err := s.diff(ctx, fresh)
 		if err != nil {
 			return err
 		}

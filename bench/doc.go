@@ -13,7 +13,7 @@
 // -small takes a small input, in seconds.
 //
 // The same figures as Go benchmarks, for benchstat, and the check that this
-// side never sends more requests than the other:
+// side never sends more requests than the other, on a small input:
 //
 //	go test -C bench -run '^$' -bench .
 //	go test -C bench
@@ -35,9 +35,9 @@
 // the directory above, of the same commit: go.work says so. It does what a
 // replace directive would, but only here; go.mod does not require the library
 // because no version of it is meant. Therefore go mod tidy, which does not
-// look at workspaces, must be told that one import cannot be found:
+// look at workspaces, must be told to go on when the library cannot be found:
 //
-//	GOFLAGS=-mod=mod go mod tidy -e
+//	go mod tidy -e
 //
 // Nobody imports this module.
 package main

@@ -14,11 +14,17 @@ import (
 	peerssa "github.com/fluxcd/pkg/ssa"
 	"github.com/fluxcd/pkg/ssa/normalize"
 	peerutils "github.com/fluxcd/pkg/ssa/utils"
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 // Settings of kustomize-controller 1.9.
@@ -38,6 +44,7 @@ type peer struct {
 }
 
 func newPeer(config *rest.Config) (side, error) {
+	log.SetLogger(logr.Discard()) // controller-runtime complains when nobody chooses
 	c, err := client.New(config, client.Options{Scheme: runtime.NewScheme()})
 	if err != nil {
 		return nil, err
@@ -142,13 +149,40 @@ func buildPeer(_ context.Context, in *input) ([]*unstructured.Unstructured, erro
 	if err != nil {
 		return nil, err
 	}
-	yaml, err := built.AsYaml()
-	if err != nil {
-		return nil, err
-	}
-	objects, err := peerutils.ReadObjects(bytes.NewReader(yaml))
+	objects, err := readBuilt(built)
 	if err != nil {
 		return nil, err
 	}
 	return objects, peerkustomize.CleanDirectory(dir, action)
+}
+
+// buildPlain does as buildPeer without the confinement and the reset of schemas that keeps its builds apart: it is
+// what kustomize itself needs.
+func buildPlain(_ context.Context, in *input) ([]*unstructured.Unstructured, error) {
+	dir := filepath.Join(in.root, filepath.FromSlash(in.dir))
+	action, err := peerkustomize.NewGenerator(in.root, unstructured.Unstructured{Object: map[string]any{}}).WriteFile(dir)
+	if err != nil {
+		return nil, err
+	}
+	built, err := krusty.MakeKustomizer(&krusty.Options{
+		LoadRestrictions: types.LoadRestrictionsNone,
+		PluginConfig:     types.DisabledPluginConfig(),
+	}).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := readBuilt(built)
+	if err != nil {
+		return nil, err
+	}
+	return objects, peerkustomize.CleanDirectory(dir, action)
+}
+
+// readBuilt turns what kustomize built into objects, through YAML as the peer does.
+func readBuilt(built resmap.ResMap) ([]*unstructured.Unstructured, error) {
+	yaml, err := built.AsYaml()
+	if err != nil {
+		return nil, err
+	}
+	return peerutils.ReadObjects(bytes.NewReader(yaml))
 }
