@@ -280,6 +280,38 @@ func TestErrorsDecideAboutRetries(t *testing.T) {
 	})
 }
 
+// A pause a destination asks for is not longer than an event may wait, and not cut short by a later, shorter one.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var at []time.Duration
+		var mu sync.Mutex
+		sender := notify.SenderFunc(func(_ context.Context, e notify.Event) error {
+			mu.Lock()
+			at = append(at, time.Since(begin))
+			n := len(at)
+			mu.Unlock()
+			time.Sleep(time.Duration(n) * time.Second) // both have begun
+			switch n {
+			case 1:
+				return failure{after: 100 * time.Hour}
+			case 2:
+				return failure{after: time.Second}
+			}
+			return nil
+		})
+		b := newBus(t, nil, notify.Route{Sender: sender, Parallel: 2})
+		emit(t, b, event("a", "a", notify.SeverityInfo))
+		emit(t, b, event("b", "b", notify.SeverityInfo))
+		if _, err := b.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]time.Duration{0, 0, time.Hour + time.Second, time.Hour + time.Second}, at); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestRetryPausesAreRandomAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		last := time.Now()

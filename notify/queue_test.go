@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -103,6 +104,26 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 		}
 		if _, err := b.Close(canceled()); err == nil {
 			t.Error("nothing left")
+		}
+	})
+}
+
+// An event that waits for a retry is still the oldest one when the queue overflows.
+func TestOverflowOfARetriedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost []string
+		down := notify.SenderFunc(func(context.Context, notify.Event) error { return failure{after: time.Hour} })
+		b := newBus(t, func(d notify.Delivery) { lost = append(lost, d.Event.Message) },
+			notify.Route{Sender: down, Parallel: 1, Queue: notify.Queue{Events: 3}})
+		for _, m := range []string{"1", "2", "3", "4", "5"} {
+			emit(t, b, event(m, m, notify.SeverityInfo))
+			synctest.Wait()
+		}
+		if diff := cmp.Diff([]string{"1", "2"}, lost); diff != "" {
+			t.Error(diff)
+		}
+		if left, _ := b.Close(canceled()); len(left) != 3 {
+			t.Errorf("%d left", len(left))
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +142,42 @@ func TestWebhookFollowsRedirectsOfTheSameServer(t *testing.T) {
 	r := server.Requests()
 	if len(r) != 2 || r[1].Path != "/new" || r[1].Method != "POST" || len(r[1].Body) == 0 {
 		t.Errorf("got %d requests", len(r))
+	}
+}
+
+// A redirect that would make a GET of the POST, and so lose the event, is an error.
+func TestWebhookDoesNotBecomeAGet(t *testing.T) {
+	for _, status := range []int{301, 302, 303} {
+		server := notifytest.NewServer(t, notifytest.Step{Status: status, Header: map[string]string{"Location": "/new"}})
+		err := newWebhook(t, server.URL+"/old").Send(t.Context(), notifytest.Events()[0])
+		if e, ok := errors.AsType[*notify.SendError](err); !ok || e.Status != status || !e.Terminal() || len(server.Requests()) != 1 {
+			t.Errorf("%d: got %v and %d requests", status, err, len(server.Requests()))
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Errors of a transport may repeat anything of the request.
+func TestWebhookRedactsErrorsOfTheTransport(t *testing.T) {
+	const secrets = "Bearer header-canary-987 sha key " + hmacKey + " POST /hooks/path-canary?token=query-canary"
+	w, err := notify.NewSignedWebhook("https://example.org/hooks/path-canary?token=query-canary", []byte(hmacKey), &notify.WebhookOptions{
+		Headers:   map[string]string{"Authorization": "Bearer header-canary-987"},
+		Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("cannot %s: %w", secrets, io.EOF) }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.Send(t.Context(), notify.Event{})
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the cause is not found in %v", err)
+	}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if strings.Contains(e.Error(), "canary") {
+			t.Errorf("the error shows a secret: %v", e)
+		}
 	}
 }
 

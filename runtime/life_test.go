@@ -159,6 +159,12 @@ func TestFinalizer(t *testing.T) {
 		synctest.Wait()
 		l.Trigger("slow", nil)
 		synctest.Wait()
+		set(t, l, "blocked", spec{DependsOn: rt.On("nothing"), Retry: rt.Fixed(time.Minute)})
+		blocked := l.Trigger("blocked", nil)
+		l.Delete("blocked")
+		if _, err := blocked.Wait(canceled()); !errors.Is(err, rt.ErrDeleted) {
+			t.Errorf("the ticket of a deleted key: %v", err)
+		}
 		gone, again := l.Delete("slow"), l.Delete("slow")
 		kept := l.Delete("kept")
 		synctest.Wait()
@@ -240,6 +246,9 @@ func TestForget(t *testing.T) {
 		sleep(time.Minute)
 		if _, ok := l.Get("triggered"); ok || j.count("triggered") != 2 {
 			t.Errorf("got %d passes", j.count("triggered"))
+		}
+		if _, err := l.Trigger("set", nil).Wait(t.Context()); err != nil || l.Len() != 0 {
+			t.Errorf("got %v, %d keys: the Set counts for the pass it fell into only", err, l.Len())
 		}
 	})
 }

@@ -37,6 +37,24 @@ func TestDeleteWhileObserved(t *testing.T) {
 	})
 }
 
+func TestDeleteWhileObservedWithoutFinalizer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop(t, func(context.Context, pass) rt.Result { return rt.OK() }, option{
+			Observe: func(rt.Observation[string]) { time.Sleep(time.Second) },
+		})
+		set(t, l, "a", spec{})
+		trigger := l.Trigger("a", nil)
+		run(t, l)
+		synctest.Wait()
+		if s, err := l.Delete("a").Wait(t.Context()); err != nil || s.Phase != rt.PhaseGone || s.Outcome != rt.OutcomeOK {
+			t.Errorf("got %+v, %v", s, err)
+		}
+		if _, err := trigger.Wait(t.Context()); err != rt.ErrDeleted {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestTriggerAndStopWhileObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJournal()

@@ -26,6 +26,8 @@ type Step struct {
 	Delay time.Duration
 	// Hang gives no answer until the client goes away or the server is closed.
 	Hang bool
+	// Endless adds to the body until the client goes away, 256 MiB at most.
+	Endless bool
 	// Reset breaks the connection instead of answering.
 	Reset bool
 }
@@ -58,6 +60,7 @@ type Server struct {
 	steps    []Step
 	requests []Request
 	conns    int
+	written  int64
 	closed   chan struct{}
 	once     sync.Once
 }
@@ -129,6 +132,33 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(step.Status)
 	}
 	_, _ = io.WriteString(w, step.Body) // the client may be gone
+	if step.Endless {
+		s.writeOn(w)
+	}
+}
+
+// maxEndless bounds an endless answer.
+const maxEndless = 256 << 20
+
+func (s *Server) writeOn(w io.Writer) {
+	chunk := make([]byte, 64<<10)
+	for range maxEndless / len(chunk) {
+		n, err := w.Write(chunk)
+		s.mu.Lock()
+		s.written += int64(n)
+		s.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Written returns how many bytes of endless answers were written so far, those in the buffers of the connection
+// included.
+func (s *Server) Written() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
 }
 
 // record keeps the request and returns the step that answers it.

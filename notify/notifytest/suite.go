@@ -180,8 +180,12 @@ func (s HTTPSender) check(t *testing.T, err error, terminal bool, after time.Dur
 }
 
 func (s HTTPSender) testEndless(t *testing.T) {
-	server := NewServer(t, Step{Status: 500, Body: strings.Repeat("x", 32<<20)})
+	server := NewServer(t, Step{Status: 500, Endless: true})
 	s.check(t, s.New(t, server.URL+secretPath).Send(t.Context(), Events()[0]), false, 0)
+	server.Close() // waits for the handler
+	if n := server.Written(); n > maxEndless/4 {
+		t.Errorf("%d bytes of an endless answer were read", n)
+	}
 }
 
 func (s HTTPSender) testHang(t *testing.T) {
