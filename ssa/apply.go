@@ -27,16 +27,18 @@ type ApplyOptions struct {
 //     Definitions, Namespaces, ClusterRoles and classes; when the definitions
 //     are served, the rest, kind by kind, several objects at a time.
 //
-// Objects whose kind or namespace the set itself creates are tried after that
-// stage; if the server refuses one then, the definitions stay and the rest is
-// not sent. After a failure no further kind is begun; what is left has the
-// action Skipped. Applying the same set again continues.
+// Objects that need something the set itself creates or changes, such as their
+// definition, namespace or service account, are tried once that is there; if
+// the server refuses one then, what came before it stays and the rest is not
+// sent. After a failure no further kind is begun; what is left has the action
+// Skipped. Applying the same set again continues.
 //
 // Fields that others set to something else are taken over. Objects that left
 // the set stay until [Client.Prune].
 //
-// The change set has every object, also next to an error, which joins an
-// *[ObjectError] for each one that failed.
+// The error joins an *[ObjectError] for each object that failed. The change set
+// has every object even then, but is empty if the set cannot be planned at
+// all: an object lacks a name, is there twice, or is of an unknown kind.
 func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured, opts *ApplyOptions) (*ChangeSet, error) {
 	timeout := time.Minute
 	if opts != nil && opts.EstablishTimeout > 0 {
@@ -141,6 +143,9 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 		}
 		group := items[:same]
 		items = items[same:]
+		if err := p.tryLate(ctx, group); err != nil {
+			return err
+		}
 		p.client.each(ctx, len(group), func(i int) {
 			if it := group[i]; it.due() && it.waits == "" {
 				p.applyOne(ctx, it)
@@ -185,15 +190,33 @@ func (p *plan) establish(ctx context.Context, items []*item, timeout time.Durati
 	return err
 }
 
+// tryLate tries the items of a kind that were refused before what comes ahead
+// of them was applied.
+func (p *plan) tryLate(ctx context.Context, group []*item) error {
+	var late []*item
+	for _, it := range group {
+		if it.late && !it.sent {
+			it.late, it.waits = false, ""
+			late = append(late, it)
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	p.try(ctx, late)
+	return p.refused(late)
+}
+
 // retry tries the objects that had to wait for a definition. A definition is
 // established a moment before discovery lists it, hence the second look.
 func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 	var waiting []*item
 	deadline := time.Now().Add(timeout)
 	for _, it := range p.items {
-		if it.waits == "" {
+		if it.waits == "" || it.late {
 			continue
 		}
+		it.waits = ""
 		waiting = append(waiting, it)
 		for pause := 20 * time.Millisecond; it.mapping == nil; pause *= 2 {
 			m, err := p.client.mapping(it.obj.GroupVersionKind().GroupKind(), it.change.Version)
@@ -220,6 +243,35 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 	if err := p.refused(waiting); err != nil {
 		return err
 	}
-	p.try(ctx, waiting)
+	if err := p.tryRedefined(ctx, waiting); err != nil {
+		return err
+	}
+	for _, it := range waiting {
+		if it.change.Action == Failed && p.mayNeedAnother(it) {
+			it.late = true
+			it.postpone("perhaps for want of an object that the same set creates first")
+		}
+	}
 	return p.refused(waiting)
+}
+
+// tryRedefined tries items, those of a changed definition again for some
+// seconds: nothing tells when the server has begun to use the new schema.
+func (p *plan) tryRedefined(ctx context.Context, items []*item) error {
+	const patience = 5 * time.Second
+	begin := time.Now()
+	for pause := 50 * time.Millisecond; len(items) > 0; pause *= 2 {
+		p.try(ctx, items)
+		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.redefined || it.change.Action != Failed })
+		if len(items) == 0 || time.Since(begin) > patience {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			p.skip("interrupted")
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }

@@ -266,11 +266,179 @@ func TestInvalidAfterDefinition(t *testing.T) {
 	must(t)(c.Prune(t.Context(), nil, nil))
 }
 
+// TestDefinitionChanges: a set that changes a definition and uses the change at
+// once is applied, as every upgrade of an operator needs it.
+func TestDefinitionChanges(t *testing.T) {
+	c, _ := newClient(t)
+	widget := "---\napiVersion: GROUP/v1\nkind: Widget\nmetadata: {name: w}\nspec: {size: 1}\n"
+	must(t)(c.Apply(t.Context(), objects(t, group(t, c, widgets+widget)), nil))
+	next := strings.Replace(widgets, "properties: {size:", "properties: {color: {type: string}, size:", 1) + strings.Replace(widget, "size: 1", "size: 1, color: red", 1)
+	objs := objects(t, group(t, c, next))
+	diff := must(t)(c.Diff(t.Context(), objs, nil))
+	if !strings.Contains(diff.Changes[1].Reason, "until its definition is changed") {
+		t.Errorf("diff: %+v", diff.Changes)
+	}
+	set := must(t)(c.Apply(t.Context(), objs, nil))
+	if set.Count(ssa.Failed, ssa.Skipped) > 0 {
+		t.Errorf("got %v", actions(set))
+	}
+	if set = must(t)(c.Apply(t.Context(), objs, nil)); set.Changed() {
+		t.Errorf("again: %v", actions(set))
+	}
+	must(t)(c.Prune(t.Context(), nil, nil))
+}
+
+// TestDefinitionComesBack: a definition that was deleted is made anew by the
+// same client, and one that somebody else made meanwhile is found.
+func TestDefinitionComesBack(t *testing.T) {
+	c, _ := newClient(t)
+	objs := objects(t, group(t, c, widgets+"---\napiVersion: GROUP/v1\nkind: Widget\nmetadata: {name: w}\n"))
+	must(t)(c.Apply(t.Context(), objs, nil))
+	set := must(t)(c.Prune(t.Context(), nil, nil))
+	if _, err := c.WaitDeleted(t.Context(), ids(set), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Apply(t.Context(), objs[1:], nil); !errors.Is(err, ssa.ErrUnknownKind) {
+		t.Errorf("without its definition: got %v", err)
+	}
+	must(t)(c.Apply(t.Context(), objs, nil))
+	other, _ := clientFor(t, restConfig(t), "other", c.Owner.Namespace)
+	if _, err := other.Apply(t.Context(), objects(t, group(t, c, "apiVersion: GROUP.x/v1\nkind: Widget\nmetadata: {name: w}\n")), nil); !errors.Is(err, ssa.ErrUnknownKind) {
+		t.Errorf("unknown kind: got %v", err)
+	}
+	late := objects(t, strings.ReplaceAll(group(t, c, widgets), c.Owner.Namespace+".example.com", c.Owner.Namespace+".example.com.x"))
+	must(t)(c.Apply(t.Context(), append(late, objs...), nil))
+	waitServed(t, c, late)
+	must(t)(other.Apply(t.Context(), objects(t, group(t, c, "apiVersion: GROUP.x/v1\nkind: Widget\nmetadata: {name: w}\n")), nil))
+	must(t)(other.Prune(t.Context(), nil, nil))
+	must(t)(c.Prune(t.Context(), nil, nil))
+}
+
+// waitServed waits until definitions are served.
+func waitServed(t *testing.T, c *ssa.Client, crds []*unstructured.Unstructured) {
+	t.Helper()
+	var served []ssa.ObjectID
+	for _, crd := range crds {
+		served = append(served, ssa.IDOf(crd))
+	}
+	if _, err := c.Wait(t.Context(), served, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNeedsAnother: an object that admission refuses until another object of
+// the set exists is applied after that.
+func TestNeedsAnother(t *testing.T) {
+	c, _ := newClient(t)
+	objs := objects(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {serviceAccountName: sa, containers: [{name: a, image: a}]}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: sa}
+`)
+	set := must(t)(c.Apply(t.Context(), objs, nil))
+	if diff := cmp.Diff([]string{"ServiceAccount/sa created", "Pod/p created"}, actions(set)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	// If it was for something else, what came before stays and the rest is skipped.
+	bad := objects(t, configMap("a", "1")+`---
+apiVersion: v1
+kind: Pod
+metadata: {name: q}
+spec: {serviceAccountName: nobody, containers: [{name: a, image: a}]}
+`)
+	set, err := c.Apply(t.Context(), bad, nil)
+	if !errors.Is(err, ssa.ErrForbidden) || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("got %v: %v", actions(set), err)
+	}
+}
+
+// TestExistingNamespace: a namespace that is there without our labels is not
+// taken for a new one, so what is in it is validated first.
+func TestExistingNamespace(t *testing.T) {
+	c, w := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, configMap("a", "1")), nil))
+	ns := "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: " + c.Owner.Namespace + "}\n"
+	diff := must(t)(c.Diff(t.Context(), objects(t, ns+configMap("a", "1")), nil))
+	if got := actions(diff); got[1] != "ConfigMap/a unchanged" {
+		t.Errorf("got %v", got)
+	}
+	w.take()
+	_, err := c.Apply(t.Context(), objects(t, ns+"---\napiVersion: v1\nkind: Service\nmetadata: {name: svc}\nspec: {ports: [{port: 99999}]}\n"), nil)
+	if !errors.Is(err, ssa.ErrInvalid) || count(w.take(), "PATCH") > 0 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestUnknownField is the commonest mistake; the server calls it an internal error.
+func TestUnknownField(t *testing.T) {
+	c, _ := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, group(t, c, widgets)), nil))
+	for _, manifest := range []string{
+		strings.Replace(deployment("web", 1), "replicas:", "replicass:", 1),
+		group(t, c, "apiVersion: GROUP/v1\nkind: Widget\nmetadata: {name: w}\nspec: {sise: 1}\n"),
+	} {
+		if _, err := c.Apply(t.Context(), objects(t, manifest), nil); !errors.Is(err, ssa.ErrInvalid) || errors.Is(err, ssa.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	must(t)(c.Prune(t.Context(), nil, nil))
+}
+
+// TestLostField: a field that somebody else took over by writing the same value
+// is ours again after an apply, so that the server tells when they differ.
+func TestLostField(t *testing.T) {
+	c, _ := newClient(t)
+	objs := objects(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: x, lost: x}\n")
+	must(t)(c.Apply(t.Context(), objs, nil))
+	patch(t, configMapsOf(c), "a", `{"data":{"lost":"other"}}`)
+	patch(t, configMapsOf(c), "a", `{"data":{"lost":"x"}}`)
+	if set := must(t)(c.Apply(t.Context(), objs, nil)); set.Changes[0].Action != ssa.Configured {
+		t.Errorf("got %+v", set.Changes[0])
+	}
+	for _, entry := range get(t, c, configMaps, "a").GetManagedFields() {
+		if entry.Manager == "gitopskit" && !strings.Contains(entry.FieldsV1.GetRawString(), "f:lost") {
+			t.Errorf("not owned: %s", entry.FieldsV1.GetRawString())
+		}
+	}
+	if set := must(t)(c.Apply(t.Context(), objs, nil)); set.Changed() {
+		t.Errorf("again: %v", actions(set))
+	}
+}
+
+// TestNamesWithUnderscores: RBAC allows them, Flux's form of an inventory does not.
+func TestNamesWithUnderscores(t *testing.T) {
+	c, _ := newClient(t)
+	manifests := ""
+	for _, name := range []string{"read_only", "read__only", "'read:only'", "plain"} {
+		manifests += "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: " + name + "}\nrules: []\n"
+	}
+	must(t)(c.Apply(t.Context(), objects(t, manifests), nil))
+	if set := must(t)(c.Apply(t.Context(), objects(t, manifests), nil)); set.Changed() {
+		t.Errorf("again: %v", actions(set))
+	}
+	set := must(t)(c.Prune(t.Context(), nil, nil))
+	if set.Count(ssa.Deleted) != 4 {
+		t.Errorf("got %v", actions(set))
+	}
+	roles := schema.GroupVersionKind{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"}
+	for _, name := range []string{"read_only", "read__only", "read:only", "plain"} {
+		if get(t, c, roles, name) != nil {
+			t.Errorf("%s is still there", name)
+		}
+	}
+}
+
 func TestRefusedBeforeAnyRequest(t *testing.T) {
 	c, w := newClient(t)
 	for name, tc := range map[string]struct{ manifests, want string }{
 		"duplicate":       {configMap("a", "1") + configMap("a", "2"), "more than once"},
 		"default twin":    {configMap("a", "1") + strings.Replace(configMap("a", "2"), "{name: a}", "{name: a, namespace: "+c.Owner.Namespace+"}", 1), "more than once"},
+		"its inventory":   {configMap("app-inventory", "1"), "inventory"},
 		"no name":         {"apiVersion: v1\nkind: ConfigMap\n", "metadata.name"},
 		"generateName":    {"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n", "generateName"},
 		"no apiVersion":   {"kind: ConfigMap\nmetadata: {name: a}\n", "apiVersion"},
@@ -292,6 +460,10 @@ func TestRefusedBeforeAnyRequest(t *testing.T) {
 	c.DefaultNamespace = ""
 	if _, err := c.Apply(t.Context(), objects(t, configMap("a", "1")), nil); !errors.Is(err, ssa.ErrInvalid) || !strings.Contains(err.Error(), "no namespace") {
 		t.Errorf("no namespace: got %v", err)
+	}
+	c.Owner.Name = "No_Object_Name"
+	if _, err := c.Apply(t.Context(), nil, nil); !errors.Is(err, ssa.ErrInvalid) || !strings.Contains(err.Error(), "No_Object_Name-inventory") {
+		t.Errorf("owner name: got %v", err)
 	}
 	if _, err := (&ssa.Client{}).Apply(t.Context(), nil, nil); !errors.Is(err, ssa.ErrInvalid) || !strings.Contains(err.Error(), "Owner.Name") {
 		t.Errorf("zero client: got %v", err)

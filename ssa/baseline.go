@@ -59,6 +59,31 @@ func releases(live, merged *unstructured.Unstructured, manager string) bool {
 	return after == nil || !before.Difference(after).Empty()
 }
 
+// lost reports whether applying would give manager fields that somebody else
+// took over by writing the same value: as long as they have them, a field that
+// leaves the manifest would stay. Fields that only moved to a writer of a
+// sub-resource do not count: the API server moves some by itself whenever
+// status is written (spec.metrics of a HorizontalPodAutoscaler), for ever.
+func lost(live, merged *unstructured.Unstructured, manager string) bool {
+	before, after := applied(live, manager), applied(merged, manager)
+	if after == nil {
+		return false
+	}
+	if before != nil {
+		after = after.Difference(before)
+	}
+	for _, entry := range live.GetManagedFields() {
+		if entry.Subresource == "" || entry.FieldsV1 == nil {
+			continue
+		}
+		set := &fieldpath.Set{}
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err == nil {
+			after = after.Difference(set)
+		}
+	}
+	return !after.Leaves().Empty()
+}
+
 func digest(obj *unstructured.Unstructured, fields *fieldpath.Set) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	fields.Leaves().Iterate(func(path fieldpath.Path) {

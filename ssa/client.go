@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -29,8 +30,8 @@ type Client struct {
 	// Dynamic is the connection to the cluster. Required.
 	Dynamic dynamic.Interface
 	// Mapper finds the resource of a kind. Required. If it can be reset, as
-	// restmapper.NewDeferredDiscoveryRESTMapper can, kinds that appear while
-	// objects are applied are found.
+	// restmapper.NewDeferredDiscoveryRESTMapper can, it is when it does not
+	// know a kind, or knows one that is gone.
 	Mapper meta.RESTMapper
 	// Owner is on whose behalf objects are applied. Required.
 	Owner Owner
@@ -57,6 +58,14 @@ func (c *Client) validate() error {
 	if c.Concurrency < 0 {
 		errs = append(errs, fmt.Errorf("%w: Client.Concurrency is %d", ErrInvalid, c.Concurrency))
 	}
+	if c.Inventory == nil {
+		for _, problem := range validation.IsDNS1123Label(c.Owner.Namespace) {
+			errs = append(errs, fmt.Errorf("%w: Owner.Namespace %q, of the inventory: %s", ErrInvalid, c.Owner.Namespace, problem))
+		}
+		for _, problem := range validation.IsDNS1123Subdomain(c.inventoryName()) {
+			errs = append(errs, fmt.Errorf("%w: Owner.Name %q, for the inventory %q: %s", ErrInvalid, c.Owner.Name, c.inventoryName(), problem))
+		}
+	}
 	if err := errors.Join(append(errs, c.Owner.validate())...); err != nil {
 		return fmt.Errorf("ssa: client: %w", err)
 	}
@@ -79,9 +88,17 @@ func (c *Client) concurrency() int {
 
 func (c *Client) inventory() InventoryStore {
 	if c.Inventory == nil {
-		return &ConfigMapInventory{Dynamic: c.Dynamic, Namespace: c.Owner.Namespace, Name: c.Owner.Name + "-inventory"}
+		return &ConfigMapInventory{Dynamic: c.Dynamic, Namespace: c.Owner.Namespace, Name: c.inventoryName()}
 	}
 	return c.Inventory
+}
+
+func (c *Client) inventoryName() string { return c.Owner.Name + "-inventory" }
+
+// isInventory reports the ConfigMap that holds the inventory itself.
+func (c *Client) isInventory(id ObjectID) bool {
+	cm, ok := c.inventory().(*ConfigMapInventory)
+	return ok && id == ObjectID{Kind: "ConfigMap", Namespace: cm.Namespace, Name: cm.Name}
 }
 
 // mapping finds the resource of a kind. An empty version means the preferred one.

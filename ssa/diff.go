@@ -36,9 +36,13 @@ func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, op
 	if err != nil {
 		return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 	}
-	for _, entry := range inventory.without(p.entries()).reversed() {
-		set.Changes = append(set.Changes, c.victim(ctx, entry).change)
+	stale := inventory.without(p.entries()).reversed()
+	changes := make([]Change, len(stale))
+	c.each(ctx, len(stale), func(i int) { changes[i] = c.victim(ctx, stale[i]).change })
+	if ctx.Err() != nil {
+		return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, context.Cause(ctx))
 	}
+	set.Changes = append(set.Changes, changes...)
 	if err := set.Err(); err != nil {
 		return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 	}

@@ -76,6 +76,10 @@ func classify(err error) error {
 	switch {
 	case meta.IsNoMatchError(err):
 		return ErrUnknownKind
+	case isUnserved(err):
+		return ErrUnknownKind
+	case isUntyped(err):
+		return ErrInvalid
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err) && !isNamespaceTerminating(err):
 		return ErrForbidden
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), isNamespaceTerminating(err):
@@ -89,6 +93,23 @@ func classify(err error) error {
 		return ErrInvalid
 	}
 	return ErrUnavailable // no answer at all
+}
+
+// isUnserved reports a 404 that is about the resource and not about an object:
+// the kind is no longer served, or not in this version.
+func isUnserved(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details == nil || details.Name == ""
+}
+
+// isUntyped reports the answer to an object that does not fit the schema of
+// its kind, such as an unknown field, which comes as an internal error.
+func isUntyped(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed to create typed patch object")
 }
 
 func isNamespaceTerminating(err error) bool {

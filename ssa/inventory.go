@@ -21,22 +21,38 @@ type Entry struct {
 	Version string // API version the object was applied in, such as "v1"
 }
 
-// MarshalJSON writes the entry as Flux does: {"id": "<ns>_<name>_<group>_<kind>", "v": "v1"}.
+// entryJSON is the stored form of an entry.
+type entryJSON struct {
+	ID      string    `json:"id"`
+	Version string    `json:"v"`
+	Object  *ObjectID `json:"object,omitempty"`
+}
+
+// MarshalJSON writes the entry as Flux does: {"id":
+// "<ns>_<name>_<group>_<kind>", "v": "v1"}. A name that this form cannot give
+// back, because it has an underscore, which RBAC allows, is added in parts
+// under "object".
 func (e Entry) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]string{"id": e.Object.Encode(), "v": e.Version})
+	raw := entryJSON{ID: e.Object.Encode(), Version: e.Version}
+	if back, err := ParseObjectID(raw.ID); err != nil || back != e.Object {
+		raw.Object = &e.Object
+	}
+	return json.Marshal(raw)
 }
 
 // UnmarshalJSON reads the form MarshalJSON writes.
 func (e *Entry) UnmarshalJSON(data []byte) error {
-	var raw struct {
-		ID      string `json:"id"`
-		Version string `json:"v"`
-	}
+	var raw entryJSON
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err
 	}
-	id, err := ParseObjectID(raw.ID)
-	*e = Entry{Object: id, Version: raw.Version}
+	e.Version = raw.Version
+	if raw.Object != nil {
+		e.Object = *raw.Object
+		return nil
+	}
+	var err error
+	e.Object, err = ParseObjectID(raw.ID)
 	return err
 }
 

@@ -11,10 +11,10 @@ import (
 
 // ObjectID names one object of a cluster, whatever version it is read in.
 type ObjectID struct {
-	Group     string // "" for the core group
-	Kind      string
-	Namespace string // "" for cluster-scoped objects
-	Name      string
+	Group     string `json:"group,omitempty"` // "" for the core group
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"` // "" for cluster-scoped objects
+	Name      string `json:"name"`
 }
 
 // IDOf returns the identity of obj.
@@ -58,7 +58,8 @@ func (id ObjectID) Compare(other ObjectID) int {
 
 // Encode returns the identity in the form Flux stores in status.inventory:
 // "<namespace>_<name>_<group>_<kind>", with each colon of the name, which RBAC
-// allows, written as two underscores. [ParseObjectID] reads it back.
+// allows, written as two underscores. [ParseObjectID] reads it back, unless the
+// name itself has an underscore, which RBAC allows too.
 func (id ObjectID) Encode() string {
 	return strings.Join([]string{id.Namespace, strings.ReplaceAll(id.Name, ":", "__"), id.Group, id.Kind}, "_")
 }

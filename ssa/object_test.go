@@ -42,6 +42,11 @@ func TestReadObjects(t *testing.T) {
 	if !errors.Is(err, ssa.ErrInvalid) || len(objs) != 2 || !strings.Contains(err.Error(), "document 3") {
 		t.Errorf("broken: %d %v", len(objs), err)
 	}
+	for _, secret := range []string{"kin: Secret\nstringData: {k: hunter2}\n", "- hunter2\n", "hunter2\n", "{kind: 1, apiVersion: hunter2}"} {
+		if _, err = ssa.ReadObjects(strings.NewReader(secret)); !errors.Is(err, ssa.ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: got %v", secret, err)
+		}
+	}
 	if objs, err = ssa.ReadObjects(strings.NewReader("")); err != nil || len(objs) != 0 {
 		t.Errorf("empty: %v %v", objs, err)
 	}

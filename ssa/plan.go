@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,11 +28,17 @@ type item struct {
 	obj     *unstructured.Unstructured // as it will be sent
 	id      ObjectID
 	mapping *meta.RESTMapping // nil while the kind is only defined by the set itself
-	// waits is why the object cannot be tried yet: its kind or namespace is
-	// created by the same set. Empty when it was tried.
-	waits  string
-	sent   bool // it was really applied, or that was tried
-	change Change
+	// waits is why the object cannot be tried yet: something it needs is
+	// created or changed by the same set. Empty when it was tried.
+	waits string
+	// late is true if it was tried and refused, perhaps only because an object
+	// of the set that comes before it is missing.
+	late bool
+	// redefined is true if it was refused, perhaps only because the set
+	// changes the definition of its kind.
+	redefined bool
+	sent      bool // it was really applied, or that was tried
+	change    Change
 }
 
 // plan prepares objs and tries all that can be tried. The error joins what is
@@ -51,7 +58,7 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, un
 	if err := p.resolve(); err != nil {
 		return nil, err
 	}
-	p.try(ctx, p.items)
+	p.first(ctx)
 	return p, nil
 }
 
@@ -60,10 +67,17 @@ func (p *plan) resolve() error {
 	defined := p.definitions()
 	var errs []error
 	seen := map[ObjectID]bool{}
+	refreshed := false
 	for _, it := range p.items {
 		gvk := it.obj.GroupVersionKind()
+		scope, ours := defined[gvk]
 		m, err := p.client.mapping(gvk.GroupKind(), gvk.Version)
-		switch scope, ours := defined[gvk]; {
+		if errors.Is(err, ErrUnknownKind) && !ours && !refreshed {
+			refreshed = true // somebody else may have defined it since the mapper looked
+			meta.MaybeResetRESTMapper(p.client.Mapper)
+			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
+		}
+		switch {
 		case errors.Is(err, ErrUnknownKind) && ours:
 			it.waits = "its kind is defined by the same set"
 			err = p.client.scope(it.obj, &meta.RESTMapping{Scope: scope})
@@ -73,8 +87,12 @@ func (p *plan) resolve() error {
 		}
 		it.id = IDOf(it.obj)
 		it.change = Change{Object: it.id, Version: gvk.Version}
-		if err == nil && seen[it.id] {
+		switch {
+		case err != nil:
+		case seen[it.id]:
 			err = fmt.Errorf("%w: the set holds it more than once, with and without the default namespace", ErrInvalid)
+		case p.client.isInventory(it.id):
+			err = fmt.Errorf("%w: it is the inventory of %s: give it or the owner another name", ErrInvalid, p.client.Owner)
 		}
 		seen[it.id] = true
 		if err != nil {
@@ -111,23 +129,100 @@ func (p *plan) definitions() map[schema.GroupVersionKind]meta.RESTScope {
 	return out
 }
 
-// try fills in the changes of items by dry runs.
+// first tries the whole set: definitions and namespaces, then, knowing which
+// of them are new or change, what does not depend on those.
+func (p *plan) first(ctx context.Context) {
+	var before, after []*item
+	for _, it := range p.items {
+		if isCRD(it.id) || isNamespace(it.id) {
+			before = append(before, it)
+		} else {
+			after = append(after, it)
+		}
+	}
+	p.try(ctx, before)
+	kinds, namespaces := map[schema.GroupKind]Action{}, map[string]bool{}
+	for _, it := range before {
+		switch {
+		case isNamespace(it.id):
+			namespaces[it.id.Name] = it.change.Action == Created
+		case it.change.Action == Created || it.change.Action == Configured:
+			kinds[definedKind(it.obj)] = it.change.Action
+		}
+	}
+	for _, it := range after {
+		switch {
+		case kinds[it.id.GroupKind()] == Created:
+			it.waits, it.mapping = "its kind is defined by the same set", nil // a mapping would be of a definition that is gone
+		case namespaces[it.id.Namespace]:
+			it.waits = "its namespace is created by the same set"
+		}
+	}
+	p.try(ctx, after)
+	for _, it := range after {
+		switch {
+		case it.change.Action != Failed:
+		case kinds[it.id.GroupKind()] == Configured:
+			it.redefined = true
+			it.postpone("until its definition is changed, which the same set does")
+		case p.mayNeedAnother(it):
+			it.late = true
+			it.postpone("perhaps for want of an object that the same set creates first")
+		}
+	}
+}
+
+func isCRD(id ObjectID) bool {
+	return id.Kind == "CustomResourceDefinition" && id.Group == "apiextensions.k8s.io"
+}
+
+func isNamespace(id ObjectID) bool { return id.Kind == "Namespace" && id.Group == "" }
+
+// definedKind returns the kind that a CustomResourceDefinition defines.
+func definedKind(crd *unstructured.Unstructured) schema.GroupKind {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")        // an invalid definition is
+	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind") // refused by the server
+	return schema.GroupKind{Group: group, Kind: kind}
+}
+
+// mayNeedAnother reports a refusal that an earlier object of the set may end: a
+// Pod whose ServiceAccount or PriorityClass, a binding whose role is not there
+// yet. What the identity may not do, no other object changes.
+func (p *plan) mayNeedAnother(it *item) bool {
+	err := it.change.Err
+	if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) || strings.Contains(err.Error(), "cannot patch resource") {
+		return false
+	}
+	for _, other := range p.items {
+		if rank(other.id.Kind) < rank(it.id.Kind) && other.due() {
+			return true
+		}
+	}
+	return false
+}
+
+// postpone takes back a refusal until the item's turn comes.
+func (it *item) postpone(why string) {
+	it.waits = "it is refused, " + why + ": " + it.change.Err.Error()
+	it.change.Err = nil
+	it.expect()
+}
+
+// expect notes a change that could not be tried.
+func (it *item) expect() {
+	it.change.Action, it.change.Reason = Created, "not validated yet: "+it.waits
+	it.change.Fields = differences(nil, it.obj, false)
+}
+
+// try fills in the changes of those items that need not wait, by dry runs.
 func (p *plan) try(ctx context.Context, items []*item) {
 	live := p.live(ctx, items)
-	fresh := p.newNamespaces(live)
 	p.client.each(ctx, len(items), func(i int) {
-		it := items[i]
-		switch {
-		case it.mapping == nil:
-		case fresh[it.id.Namespace]:
-			it.waits = "its namespace is created by the same set"
-		default:
-			it.waits = ""
+		if it := items[i]; it.waits == "" && it.mapping != nil {
 			it.change = p.dryRun(ctx, it, live[it.id])
 			return
 		}
-		it.change.Action, it.change.Reason = Created, "not validated yet: "+it.waits
-		it.change.Fields = differences(nil, it.obj, p.unmask)
+		items[i].expect()
 	})
 	for _, it := range items {
 		if it.change.Action == "" { // ctx ended before its turn
@@ -142,7 +237,7 @@ func (p *plan) live(ctx context.Context, items []*item) map[ObjectID]*unstructur
 	byKind := map[schema.GroupVersionResource][]*item{}
 	var kinds []schema.GroupVersionResource
 	for _, it := range items {
-		if it.mapping == nil {
+		if it.mapping == nil || it.waits != "" {
 			continue
 		}
 		gvr := it.mapping.Resource
@@ -181,18 +276,6 @@ func commonNamespace(items []*item) string {
 		}
 	}
 	return ns
-}
-
-// newNamespaces returns the namespaces that the set creates and that do not
-// exist yet.
-func (p *plan) newNamespaces(live map[ObjectID]*unstructured.Unstructured) map[string]bool {
-	out := map[string]bool{}
-	for _, it := range p.items {
-		if it.id.Kind == "Namespace" && it.id.Group == "" && live[it.id] == nil && it.change.UID == "" {
-			out[it.id.Name] = true
-		}
-	}
-	return out
 }
 
 // dryRun asks the server what applying would do, and compares that with the
@@ -237,6 +320,8 @@ func (p *plan) judge(change Change, live, merged *unstructured.Unstructured) Cha
 		change.Action = Configured
 	case releases(live, merged, manager):
 		change.Action, change.Reason = Configured, "gives up fields that another manager sets to the same values"
+	case lost(live, merged, manager):
+		change.Action, change.Reason = Configured, "takes back fields that another manager set to the same values"
 	default:
 		change.Action, change.baseline = Unchanged, baselineOf(merged, manager)
 	}
@@ -245,11 +330,15 @@ func (p *plan) judge(change Change, live, merged *unstructured.Unstructured) Cha
 
 // send applies an object; dryRun is empty or metav1.DryRunAll.
 func (c *Client) send(ctx context.Context, it *item, dryRun ...string) (*unstructured.Unstructured, error) {
-	return c.resource(it.mapping, it.id.Namespace).Apply(ctx, it.id.Name, it.obj, metav1.ApplyOptions{
+	obj, err := c.resource(it.mapping, it.id.Namespace).Apply(ctx, it.id.Name, it.obj, metav1.ApplyOptions{
 		FieldManager: c.manager(),
 		Force:        true,
 		DryRun:       dryRun,
 	})
+	if isUnserved(err) { // the mapper knows a kind that is gone
+		meta.MaybeResetRESTMapper(c.Mapper)
+	}
+	return obj, err
 }
 
 // changes returns the changes in order.

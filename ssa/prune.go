@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -59,13 +60,28 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 		propagation = opts.Propagation
 	}
 	remaining := kept
-	for _, entry := range stale {
-		v := c.victim(ctx, entry)
-		if v.change.Action == Deleted && v.live != nil {
-			v.delete(ctx, propagation)
+	victims := make([]*victim, len(stale))
+	for begin := 0; begin < len(stale); {
+		end := begin
+		for end < len(stale) && rank(stale[end].Object.Kind) == rank(stale[begin].Object.Kind) {
+			end++
+		}
+		c.each(ctx, end-begin, func(i int) {
+			v := c.victim(ctx, stale[begin+i])
+			if v.change.Action == Deleted && v.live != nil {
+				v.delete(ctx, propagation)
+			}
+			victims[begin+i] = v
+		})
+		begin = end
+	}
+	for i, v := range victims {
+		if v == nil { // ctx ended before its turn
+			err := objectError("delete", stale[i].Object, context.Cause(ctx))
+			v = &victim{change: Change{Object: stale[i].Object, Version: stale[i].Version, Action: Failed, Err: err}}
 		}
 		if v.remember || v.change.Action == Failed {
-			remaining = append(remaining, entry)
+			remaining = append(remaining, stale[i])
 		}
 		set.Changes = append(set.Changes, v.change)
 	}
@@ -79,8 +95,11 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 			}
 		}
 	}
-	// A cancelled call has deleted some; that must be remembered all the same.
-	err = store.Save(context.WithoutCancel(ctx), inventory)
+	// A cancelled call has deleted some, which is better noted at once; if it
+	// cannot be, the next run finds them gone.
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err = store.Save(saveCtx, inventory)
 	return set, errors.Join(set.Err(), err)
 }
 
@@ -121,14 +140,13 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 	if v.mapping, err = c.mapping(gk, entry.Version); errors.Is(err, ErrUnknownKind) {
 		v.mapping, err = c.mapping(gk, "") // another version may still be served
 	}
-	if errors.Is(err, ErrUnknownKind) {
-		v.change.Reason = "its kind is no longer served"
-		return v
-	}
 	if err == nil {
 		v.live, err = c.resource(v.mapping, entry.Object.Namespace).Get(ctx, entry.Object.Name, metav1.GetOptions{})
 	}
 	switch {
+	case errors.Is(err, ErrUnknownKind) || isUnserved(err):
+		v.live = nil
+		v.unserved(ctx, gk)
 	case apierrors.IsNotFound(err):
 		v.live, v.change.Reason = nil, "it was gone already"
 	case err != nil:
@@ -145,6 +163,27 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 		v.change.UID, v.change.ResourceVersion = v.live.GetUID(), v.live.GetResourceVersion()
 	}
 	return v
+}
+
+// unserved decides about an object whose kind the cluster does not serve now.
+// It is gone with its definition, but not if the kind belongs to an extension
+// API server that is merely away: then discovery lacks it, too.
+func (v *victim) unserved(ctx context.Context, gk schema.GroupKind) {
+	meta.MaybeResetRESTMapper(v.client.Mapper)
+	name := v.change.Version + "." + gk.Group
+	services := v.client.Dynamic.Resource(schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"})
+	service, err := services.Get(ctx, name, metav1.GetOptions{})
+	external := false
+	if err == nil {
+		backend, _, nestedErr := unstructured.NestedMap(service.Object, "spec", "service")
+		external = backend != nil || nestedErr != nil
+	}
+	if apierrors.IsNotFound(err) || err == nil && !external {
+		v.change.Reason = "its kind is no longer defined"
+		return
+	}
+	v.change.Action, v.remember = Kept, true
+	v.change.Reason = "its kind is not served at the moment, so nothing is known of it"
 }
 
 // delete deletes exactly the object that was read. If only its version moved

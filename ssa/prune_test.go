@@ -127,6 +127,35 @@ func TestFailedDeleteIsRemembered(t *testing.T) {
 	}
 }
 
+// TestKindAway: objects whose extension API server is away are not forgotten;
+// those whose definition is gone are.
+func TestKindAway(t *testing.T) {
+	c, _ := newClient(t)
+	g := c.Owner.Namespace + ".example.com"
+	store := &ssa.ConfigMapInventory{Dynamic: c.Dynamic, Namespace: c.Owner.Namespace, Name: "app-inventory"}
+	inv, err := store.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv.Entries = []ssa.Entry{
+		{Object: ssa.ObjectID{Group: g, Kind: "Away", Namespace: c.Owner.Namespace, Name: "a"}, Version: "v1"},
+		{Object: ssa.ObjectID{Group: "gone." + g, Kind: "Gone", Namespace: c.Owner.Namespace, Name: "b"}, Version: "v1"},
+	}
+	if err := store.Save(t.Context(), inv); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := clientFor(t, restConfig(t), "other", c.Owner.Namespace)
+	must(t)(other.Apply(t.Context(), objects(t, "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: v1."+g+"}\nspec: {group: "+g+", version: v1, groupPriorityMinimum: 1, versionPriority: 1, insecureSkipTLSVerify: true, service: {name: none, namespace: default}}\n"), nil))
+	defer func() { must(t)(other.Prune(context.WithoutCancel(t.Context()), nil, nil)) }()
+	set := must(t)(c.Prune(t.Context(), nil, nil))
+	if diff := cmp.Diff([]string{"Away/a kept", "Gone/b deleted"}, actions(set)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if inv, err = store.Load(t.Context()); err != nil || len(inv.Entries) != 1 {
+		t.Errorf("inventory: %+v %v", inv, err)
+	}
+}
+
 // TestInventoryConflict: two writers notice each other.
 func TestInventoryConflict(t *testing.T) {
 	c, _ := newClient(t)

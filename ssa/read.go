@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
@@ -54,9 +55,13 @@ func readObject(doc []byte) (*unstructured.Unstructured, error) {
 	if bytes.Equal(data, []byte("null")) {
 		return nil, nil //nolint:nilnil // an empty document is neither an object nor an error
 	}
-	obj := &unstructured.Unstructured{}
-	if err := obj.UnmarshalJSON(data); err != nil {
-		return nil, err
+	content := map[string]any{}
+	if err := json.Unmarshal(data, &content); err != nil {
+		return nil, errors.New("not a mapping with apiVersion and kind") // err may repeat the document, which may be a Secret
+	}
+	obj := &unstructured.Unstructured{Object: content}
+	if obj.GetKind() == "" {
+		return nil, errors.New("no kind")
 	}
 	return obj, nil
 }

@@ -58,8 +58,9 @@ type WaitOptions struct {
 	Progress func(Status)
 }
 
-// Wait returns when all objects are Current at the same time, or when one of
-// them is Stuck and none is on its way any more, or after the timeout. While
+// Wait returns when all objects are Current at the same time, or when some of
+// them are Stuck or were deleted and none is on its way any more, or after the
+// timeout. While
 // it waits it sends no requests: states come from one watch for each kind.
 //
 // It returns the last status of every object, in the order of ids. Unless all
@@ -124,9 +125,7 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 	defer w.finish()
 	errs := make([]error, len(streams))
 	w.client.each(ctx, len(streams), func(i int) {
-		if errs[i] = streams[i].first(ctx); errs[i] == nil {
-			w.absent(streams[i].objects)
-		}
+		errs[i] = w.settle(streams[i], streams[i].first(ctx))
 	})
 	if ctx.Err() != nil { // its error in each stream says no more
 		return w.result(outer, context.Cause(ctx))
@@ -149,8 +148,12 @@ func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error
 	var wg sync.WaitGroup
 	for i, s := range streams {
 		wg.Go(func() {
-			if err := s.follow(ctx); ctx.Err() == nil {
-				errs[i] = objectError("watch", s.objects[0], err)
+			if s.gone {
+				return
+			}
+			err := objectError("watch", s.objects[0], s.follow(ctx))
+			if err = w.settle(s, err); err != nil && ctx.Err() == nil {
+				errs[i] = err
 				w.finish()
 			}
 		})
@@ -196,6 +199,23 @@ func (w *waiter) streams(anyOwner bool) ([]*kindStream, error) {
 type kindStream struct {
 	stream
 	objects []ObjectID
+	gone    bool // the kind is no longer served, and its objects are wanted gone
+}
+
+// settle takes in that a stream was listed, or how it ended.
+func (w *waiter) settle(s *kindStream, err error) error {
+	switch {
+	case err == nil:
+		w.absent(s.objects)
+	case errors.Is(err, ErrUnknownKind) && w.done(NotFound): // gone with their definition
+		s.gone = true
+		for _, obj := range s.known {
+			s.seen(obj, true)
+		}
+		w.absent(s.objects)
+		return nil
+	}
+	return err
 }
 
 func (w *waiter) stream(m *meta.RESTMapping, group []ObjectID, options metav1.ListOptions) *kindStream {
@@ -246,7 +266,7 @@ func (w *waiter) tell(obj *unstructured.Unstructured, gone bool) {
 	if !ours {
 		return
 	}
-	next := Status{Object: w.statuses[i].Object, State: NotFound, Message: "it was deleted"}
+	next := Status{Object: w.statuses[i].Object, State: NotFound, Message: wasDeleted}
 	if !gone {
 		next = statusOf(obj)
 	}
@@ -262,10 +282,14 @@ func (w *waiter) tell(obj *unstructured.Unstructured, gone bool) {
 	}
 }
 
+const wasDeleted = "it was deleted meanwhile"
+
 // settled reports that nothing is left to wait for: all are as wanted, or some
-// are stuck and the others are as wanted.
+// are stuck or were deleted and the others are as wanted.
 func (w *waiter) settled() bool {
-	return !slices.ContainsFunc(w.statuses, func(s Status) bool { return !w.done(s.State) && s.State != Stuck })
+	return !slices.ContainsFunc(w.statuses, func(s Status) bool {
+		return !w.done(s.State) && s.State != Stuck && s.Message != wasDeleted
+	})
 }
 
 func (w *waiter) result(ctx context.Context, err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,6 +119,21 @@ func TestWaitForeign(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := c.Wait(t.Context(), id, &ssa.WaitOptions{Timeout: 50 * time.Millisecond}); !errors.Is(err, ssa.ErrNotReady) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestWaitDeletedMeanwhile: an object that goes away ends the wait for it.
+func TestWaitDeletedMeanwhile(t *testing.T) {
+	c, _ := newClient(t)
+	manifest := strings.Replace(deployment("web", 1), "containers:", "nodeSelector: {no: such}, containers:", 1)
+	set := must(t)(c.Apply(t.Context(), objects(t, manifest), nil))
+	deployments := c.Dynamic.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(c.Owner.Namespace)
+	var once sync.Once
+	_, err := c.Wait(t.Context(), set.Objects(), &ssa.WaitOptions{Timeout: time.Minute, Progress: func(ssa.Status) {
+		once.Do(func() { go deployments.Delete(t.Context(), "web", metav1.DeleteOptions{}) }) //nolint:errcheck // the wait tells
+	}})
+	if !errors.Is(err, ssa.ErrNotReady) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "deleted meanwhile") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -239,4 +255,34 @@ func TestWatchGoneEarly(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestWatchDefinitionGone: a definition that is deleted takes its objects
+// along; both are told, and other kinds are still watched.
+func TestWatchDefinitionGone(t *testing.T) {
+	c, _ := newClient(t)
+	set := must(t)(c.Apply(t.Context(), objects(t, group(t, c, configMap("a", "1")+widgets+"---\napiVersion: GROUP/v1\nkind: Widget\nmetadata: {name: w}\n")), nil))
+	ctx, cancel := contextWithCancel(t)
+	drifts := make(chan ssa.Drift, 10)
+	done := make(chan error, 1)
+	go func() { done <- c.Watch(ctx, set, func(d ssa.Drift) { drifts <- d }) }()
+	crds := c.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	if err := crds.Delete(ctx, "widgets."+c.Owner.Namespace+".example.com", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for len(told) < 2 {
+		d := soon(t, drifts, "drift")
+		told[d.Object.Kind] = d.Deleted
+	}
+	if !told["Widget"] || !told["CustomResourceDefinition"] {
+		t.Errorf("told %v", told)
+	}
+	patch(t, configMapsOf(c), "a", `{"data":{"key":"2"}}`)
+	if d := soon(t, drifts, "drift"); d.Object.Name != "a" {
+		t.Errorf("got %+v", d)
+	}
+	cancel()
+	soon(t, done, "end of the watch")
+	must(t)(c.Prune(t.Context(), nil, nil))
 }

@@ -2,6 +2,7 @@ package ssa
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -92,13 +93,16 @@ func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift))
 				d.absent(k.mapping, s)
 				err = objectError("watch", k.objects[0], s.follow(ctx))
 			}
+			if errors.Is(err, ErrUnknownKind) { // the definition is gone, and all objects with it
+				s.known = nil
+				d.absent(k.mapping, s)
+				return
+			}
 			cancel(err)
 		})
 	}
-	if len(kinds) == 0 {
-		<-ctx.Done()
-	}
 	wg.Wait()
+	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
