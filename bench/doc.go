@@ -21,7 +21,7 @@
 // # The other side
 //
 // github.com/fluxcd/pkg/ssa and github.com/fluxcd/pkg/kustomize, called as
-// kustomize-controller calls them (read from its source near 1.9), with its defaults: four requests at a
+// kustomize-controller calls them in its development branch, with its defaults: four requests at a
 // time, objects normalized, clean-up of earlier field managers, polling every
 // five seconds, no cache below the poller. The controller itself does not
 // run: its own requests for sources, events and the status of a

@@ -27,7 +27,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// Settings of kustomize-controller 1.9.
+// Settings of kustomize-controller.
 const (
 	peerManager      = "kustomize-controller"
 	peerGroup        = "kustomize.toolkit.fluxcd.io"
