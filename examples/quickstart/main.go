@@ -102,8 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 		if story != nil {
+			title := func(text string) { r.passes.Forget(); out.Title(text) }
 			committed := func() { r.loop.Trigger(sourceKey, nil) }
-			if err := story.Play(ctx, r.client.Dynamic, out.Title, committed, r.passes.Wait); err != nil {
+			if err := story.Play(ctx, r.client.Dynamic, title, committed, r.passes.Wait); err != nil {
 				return err
 			}
 		}

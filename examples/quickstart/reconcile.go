@@ -36,6 +36,7 @@ type reconciler struct {
 	revision string // of objects
 	objects  []*unstructured.Unstructured
 	applied  *ssa.ChangeSet // all objects
+	at       string         // the revision they are of
 	changes  *ssa.ChangeSet // those of the last pass
 	ready    chan error     // the end of the wait for applied
 	unwatch  context.CancelFunc
@@ -46,12 +47,10 @@ type reconciler struct {
 func newReconciler(f *flags, src source.Source, client *ssa.Client, out *console.Printer) (*reconciler, error) {
 	r := &reconciler{flags: f, source: src, client: client, out: out, unwatch: func() {}}
 	r.passes = looprun.NewPasses(clusterKey, f.once || f.diff, out)
-	var err error
-	if r.events, err = notify.NewBus(nil, notify.Route{Name: "terminal", Sender: out}); err != nil {
-		return nil, err
-	}
-	r.loop, err = rt.New(rt.Func[string](r.reconcile), &rt.Options[string]{Grace: 5 * time.Second, Observe: r.passes.Observe})
-	return r, err
+	var busErr, loopErr error
+	r.events, busErr = notify.NewBus(nil, notify.Route{Name: "terminal", Sender: out})
+	r.loop, loopErr = rt.New(rt.Func[string](r.reconcile), &rt.Options[string]{Grace: 5 * time.Second, Observe: r.passes.Observe})
+	return r, errors.Join(busErr, loopErr)
 }
 
 // run runs the loop while main does.
@@ -143,7 +142,7 @@ func (r *reconciler) sync(ctx context.Context, p rt.Pass[string]) error {
 	}
 	r.unwatch() // our own writes are no drift
 	r.watching.Wait()
-	repair := p.Why == rt.CauseRequested && len(r.drifted) > 0
+	repair := p.Why == rt.CauseRequested && len(r.drifted) > 0 && r.at == p.Version
 	objects := r.objects
 	if repair {
 		objects = slices.DeleteFunc(slices.Clone(objects), func(o *unstructured.Unstructured) bool { return !r.drifted[r.client.ID(o)] })
@@ -162,7 +161,7 @@ func (r *reconciler) sync(ctx context.Context, p rt.Pass[string]) error {
 	if r.changes = set; repair {
 		r.applied.Update(set)
 	} else {
-		r.applied = set
+		r.applied, r.at = set, p.Version
 	}
 	r.watch()
 	return nil
@@ -170,12 +169,12 @@ func (r *reconciler) sync(ctx context.Context, p rt.Pass[string]) error {
 
 // wait returns what waits for the applied objects, without holding a worker.
 func (r *reconciler) wait() func(context.Context) {
-	set, ready := r.changes, make(chan error, 1)
+	set, changed, ready := r.applied.Objects(), r.changes.Changed(), make(chan error, 1)
 	r.ready = ready
 	return func(ctx context.Context) {
 		started := time.Now()
-		statuses, err := r.client.Wait(ctx, set.Objects(), &ssa.WaitOptions{Timeout: r.timeout})
-		if err == nil && set.Changed() {
+		statuses, err := r.client.Wait(ctx, set, &ssa.WaitOptions{Timeout: r.timeout})
+		if err == nil && changed {
 			r.out.Step("ready", "%d of %d objects after %s", len(statuses), len(statuses), console.Since(started))
 		}
 		ready <- err

@@ -47,6 +47,17 @@ func (p *Passes) Observe(o rt.Observation[string]) {
 	}
 }
 
+// Forget drops the outcomes that nobody waited for.
+func (p *Passes) Forget() {
+	for {
+		select {
+		case <-p.ended:
+		default:
+			return
+		}
+	}
+}
+
 // Wait returns when the next pass has succeeded, or with its error.
 func (p *Passes) Wait(ctx context.Context) error {
 	for {
