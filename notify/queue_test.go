@@ -112,10 +112,16 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 func TestOverflowOfARetriedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost []string
-		down := notify.SenderFunc(func(context.Context, notify.Event) error { return failure{after: time.Hour} })
+		down := notify.SenderFunc(func(context.Context, notify.Event) error {
+			time.Sleep(time.Second)
+			return failure{after: time.Hour}
+		})
 		b := newBus(t, func(d notify.Delivery) { lost = append(lost, d.Event.Message) },
 			notify.Route{Sender: down, Parallel: 1, Queue: notify.Queue{Events: 3}})
 		for _, m := range []string{"1", "2", "3", "4", "5"} {
+			if m == "4" {
+				time.Sleep(2 * time.Second) // the first has failed meanwhile
+			}
 			emit(t, b, event(m, m, notify.SeverityInfo))
 			synctest.Wait()
 		}
