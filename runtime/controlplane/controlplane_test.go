@@ -126,7 +126,11 @@ func TestAuthorization(t *testing.T) {
 		})
 	})
 	t.Run("unknown authority", func(t *testing.T) {
-		if _, err := http.Get(c.URL() + "/version"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		res, err := http.Get(c.URL() + "/version")
+		if err == nil {
+			res.Body.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("request without the authority's certificate: %v, want a certificate error", err)
 		}
 	})
@@ -168,7 +172,7 @@ func TestDurable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.Stop()
+	defer first.Stop() //nolint:errcheck // it is stopped below; this is for a test that failed before
 	if err := createNamespace(t.Context(), clientOf(t, first), "kept"); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +278,7 @@ func killedVictim(t *testing.T, dir string) (string, []int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stdin.Close()
+	defer stdin.Close() //nolint:errcheck // its end is what counts
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

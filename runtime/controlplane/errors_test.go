@@ -33,7 +33,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer full.Close()
+	defer full.Close() //nolint:errcheck // what is written is lost by intent
 	err = storageError("/dev/full", writeAt(full, "text"))
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free some space") {
 		t.Errorf("got %v", err)

@@ -38,7 +38,7 @@ func spawn(o *Options, name, dir string, extra ...*os.File) (*process, error) {
 		}
 	}
 	p := &process{name: name, events: make(chan event, 4), exited: make(chan struct{}), log: &tail{next: o.Log}}
-	p.cmd = exec.Command(executable)
+	p.cmd = exec.Command(executable) //nolint:noctx // it outlives the call; Stop ends it
 	p.cmd.Args = []string{name}
 	p.cmd.Dir = dir
 	p.cmd.ExtraFiles = extra

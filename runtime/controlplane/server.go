@@ -38,7 +38,7 @@ func runServer(ctx context.Context, cfg *childConfig, out *reporter) (err error)
 	if !cfg.Temporary { // the store of a temporary server goes away whole
 		defer closeWithin(etcd.Close, stopGrace(cfg))
 	}
-	out.send(event{Kind: eventListening, Port: listener.Addr().(*net.TCPAddr).Port})
+	out.send(event{Kind: eventListening, Port: listener.Addr().(*net.TCPAddr).Port}) //nolint:forcetypeassert // of a TCP listener
 
 	failed := make(chan error, 1)
 	go func() { failed <- serveAPI(ctx, apiServerFlags(cfg), listener) }()
@@ -50,7 +50,7 @@ func runServer(ctx context.Context, cfg *childConfig, out *reporter) (err error)
 	case <-ctx.Done():
 	}
 	select {
-	case <-failed:
+	case <-failed: //nolint:errcheck // it was told to end
 	case <-time.After(stopGrace(cfg)):
 	}
 	return nil
@@ -136,7 +136,7 @@ func serveAPI(ctx context.Context, args []string, listener net.Listener) error {
 	}
 	if listener != nil {
 		s.SecureServing.Listener = listener
-		s.SecureServing.BindPort = listener.Addr().(*net.TCPAddr).Port
+		s.SecureServing.BindPort = listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
 	}
 	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return err

@@ -120,7 +120,7 @@ func serve(ctx context.Context, f *flags, stdout io.Writer) error {
 	c, err := controlplane.Start(ctx, &f.options)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it was ready
+			return nil //nolint:nilerr // told to stop before it was ready
 		}
 		return err
 	}
