@@ -152,7 +152,7 @@ func credentials(ctx context.Context, auth Auth, scheme string) (Auth, error) {
 		return nil, fmt.Errorf("%w: get credentials: %w", source.ErrUnauthorized, err)
 	}
 	if auth == nil {
-		return nil, nil //nolint:nilnil // nil is "nobody"
+		return nil, nil // nil is "nobody"
 	}
 	if _, ok := auth.(AuthFunc); ok {
 		return nil, fmt.Errorf("%w: the AuthFunc returned another AuthFunc", source.ErrInvalidSpec)
