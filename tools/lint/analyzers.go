@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log"
 	"slices"
 
 	nilnil "github.com/Antonboom/nilnil/pkg/analyzer"
@@ -15,6 +16,7 @@ import (
 	"github.com/sivchari/containedctx"
 	"github.com/sonatard/noctx"
 	"github.com/timakin/bodyclose/passes/bodyclose"
+	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/deepequalerrors"
 	"golang.org/x/tools/go/analysis/passes/nilness"
 	"golang.org/x/tools/go/analysis/passes/reflectvaluecompare"
@@ -37,7 +39,7 @@ func analyzers() []suppress.Check {
 		{Name: "errcheck", Analyzer: errcheck.Analyzer},
 		{Name: "errorlint", Analyzer: errorlint.NewAnalyzer()},
 		{Name: "nilerr", Analyzer: nilerr.Analyzer},
-		{Name: "nilnil", Analyzer: nilnil.New()},
+		{Name: "nilnil", Analyzer: pointersOnly(nilnil.New())},
 		{Name: "ineffassign", Analyzer: ineffassign.Analyzer},
 		{Name: "govet", Analyzer: deepequalerrors.Analyzer},
 		{Name: "govet", Analyzer: nilness.Analyzer},
@@ -64,6 +66,14 @@ func analyzers() []suppress.Check {
 		checks = append(checks, suppress.Check{Name: "staticcheck", Analyzer: a.Analyzer})
 	}
 	return checks
+}
+
+// pointersOnly has nilnil leave interfaces alone: a nil any is an ordinary value.
+func pointersOnly(a *analysis.Analyzer) *analysis.Analyzer {
+	if err := a.Flags.Set("checked-types", "chan,func,map,ptr"); err != nil {
+		log.Fatal(err)
+	}
+	return a
 }
 
 // chosen leaves, of two families that are mostly about taste, the checks that find mistakes.
