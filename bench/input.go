@@ -104,7 +104,7 @@ func changed(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured
 	if err != nil || len(containers) == 0 {
 		return nil, fmt.Errorf("deployment %s without containers: %w", out[i].GetName(), err)
 	}
-	containers[0].(map[string]any)["image"] = "example.com/another:1"
+	containers[0].(map[string]any)["image"] = "example.com/another:1" //nolint:forcetypeassert // a container is a map
 	return out, unstructured.SetNestedSlice(out[i].Object, containers, "spec", "template", "spec", "containers")
 }
 

@@ -69,5 +69,5 @@ func (f *Flags) auth() (git.Auth, error) {
 	case password != "":
 		return git.Token(password), nil
 	}
-	return nil, nil //nolint:nilnil // nil is "nobody"
+	return nil, nil // nil is "nobody"
 }
