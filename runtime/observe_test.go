@@ -49,7 +49,7 @@ func TestDeleteWhileObservedWithoutFinalizer(t *testing.T) {
 		if s, err := l.Delete("a").Wait(t.Context()); err != nil || s.Phase != rt.PhaseGone || s.Outcome != rt.OutcomeOK {
 			t.Errorf("got %+v, %v", s, err)
 		}
-		if _, err := trigger.Wait(t.Context()); err != rt.ErrDeleted {
+		if _, err := trigger.Wait(t.Context()); !errors.Is(err, rt.ErrDeleted) {
 			t.Errorf("got %v", err)
 		}
 	})

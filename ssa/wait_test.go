@@ -283,6 +283,8 @@ func TestWatchDefinitionGone(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 	cancel()
-	soon(t, done, "end of the watch")
+	if err := soon(t, done, "end of the watch"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	must(t)(c.Prune(t.Context(), nil, nil))
 }

@@ -51,7 +51,7 @@ func (p *Passes) Observe(o rt.Observation[string]) {
 func (p *Passes) Forget() {
 	for {
 		select {
-		case <-p.ended:
+		case <-p.ended: //nolint:errcheck // nobody waits for it
 		default:
 			return
 		}
