@@ -2,6 +2,7 @@ package ssa
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -255,14 +256,16 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 	return p.refused(waiting)
 }
 
-// tryRedefined tries items, those of a changed definition again for some
-// seconds: nothing tells when the server has begun to use the new schema.
+// tryRedefined tries items, those of a new or changed definition again for some
+// seconds: nothing tells when the server has begun to use it.
 func (p *plan) tryRedefined(ctx context.Context, items []*item) error {
 	const patience = 5 * time.Second
 	begin := time.Now()
 	for pause := 50 * time.Millisecond; len(items) > 0; pause *= 2 {
 		p.try(ctx, items)
-		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.redefined || it.change.Action != Failed })
+		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool {
+			return it.change.Action != Failed || !it.redefined && !errors.Is(it.change.Err, ErrUnknownKind)
+		})
 		if len(items) == 0 || time.Since(begin) > patience {
 			return nil
 		}

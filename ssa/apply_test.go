@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"github.com/gitopskit/gitopskit/ssa"
 )
@@ -354,6 +355,31 @@ spec: {serviceAccountName: nobody, containers: [{name: a, image: a}]}
 	set, err := c.Apply(t.Context(), bad, nil)
 	if !errors.Is(err, ssa.ErrForbidden) || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("got %v: %v", actions(set), err)
+	}
+}
+
+// TestHopeless: a refusal that no other object of the set can end changes nothing.
+func TestHopeless(t *testing.T) {
+	c, w := newClient(t)
+	config := rest.CopyConfig(restConfig(t))
+	config.Impersonate = rest.ImpersonationConfig{UserName: "nobody"}
+	weak, weakWire := clientFor(t, config, "app", c.Owner.Namespace)
+	for name, tc := range map[string]struct {
+		client   *ssa.Client
+		wire     *wire
+		manifest string
+		is       error
+	}{
+		"missing namespace": {c, w, strings.Replace(deployment("web", 1), "{name: web}", "{name: web, namespace: no-such-namespace}", 1), ssa.ErrInvalid},
+		"no permission":     {weak, weakWire, deployment("web", 1), ssa.ErrForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.wire.take()
+			_, err := tc.client.Apply(t.Context(), objects(t, configMap("a", "1")+tc.manifest), nil)
+			if got := tc.wire.take(); !errors.Is(err, tc.is) || count(got, "PATCH")+count(got, "POST") > 0 {
+				t.Errorf("got %v after %v", err, got)
+			}
+		})
 	}
 }
 

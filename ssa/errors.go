@@ -112,6 +112,22 @@ func isUntyped(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "failed to create typed patch object")
 }
 
+// deniedByRBAC reports that the identity may not do what was asked, as opposed
+// to a refusal by admission, which has the same reason.
+func deniedByRBAC(err error) bool { return denied.MatchString(err.Error()) }
+
+var denied = regexp.MustCompile(`cannot \w+ resource "`)
+
+// isMissingNamespace reports that the namespace of an object does not exist.
+func isMissingNamespace(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "namespaces"
+}
+
 func isNamespaceTerminating(err error) bool {
 	return apierrors.HasStatusCause(err, "NamespaceTerminating")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -190,7 +189,7 @@ func definedKind(crd *unstructured.Unstructured) schema.GroupKind {
 // yet. What the identity may not do, no other object changes.
 func (p *plan) mayNeedAnother(it *item) bool {
 	err := it.change.Err
-	if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) || strings.Contains(err.Error(), "cannot patch resource") {
+	if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) || deniedByRBAC(err) || isMissingNamespace(err) {
 		return false
 	}
 	for _, other := range p.items {
