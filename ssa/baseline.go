@@ -7,6 +7,7 @@ import (
 	"hash"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
@@ -23,11 +24,44 @@ type baseline struct {
 // baselineOf takes the fields that manager applied to live. It is zero if
 // there are none.
 func baselineOf(live *unstructured.Unstructured, manager string) baseline {
-	fields := applied(live, manager)
+	return claimsOn(live, manager).baseline(live)
+}
+
+// claims are the managed fields of an object that matter to one manager, as
+// the server wrote them.
+type claims struct {
+	own          *metav1.FieldsV1   // what it applied, nil if nothing
+	subresources []*metav1.FieldsV1 // what anybody wrote through a sub-resource
+}
+
+func claimsOn(obj *unstructured.Unstructured, manager string) (c claims) {
+	for _, entry := range obj.GetManagedFields() {
+		switch {
+		case entry.FieldsV1 == nil:
+		case entry.Subresource != "":
+			c.subresources = append(c.subresources, entry.FieldsV1)
+		case entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply:
+			c.own = entry.FieldsV1
+		}
+	}
+	return c
+}
+
+func (c claims) baseline(live *unstructured.Unstructured) baseline {
+	fields := fieldSet(c.own)
 	if fields == nil {
 		return baseline{}
 	}
 	return baseline{fields: fields, digest: digest(live, fields)}
+}
+
+// fieldSet reads managed fields, nil if there are none.
+func fieldSet(raw *metav1.FieldsV1) *fieldpath.Set {
+	set := &fieldpath.Set{}
+	if raw == nil || set.FromJSON(raw.GetRawReader()) != nil {
+		return nil
+	}
+	return set
 }
 
 // drifted reports whether a value of the baseline is another one in live.
@@ -35,53 +69,40 @@ func (b baseline) drifted(live *unstructured.Unstructured) bool {
 	return b.fields != nil && digest(live, b.fields) != b.digest
 }
 
-// applied returns the fields that manager applied, nil if there are none.
-func applied(obj *unstructured.Unstructured, manager string) *fieldpath.Set {
-	for _, entry := range obj.GetManagedFields() {
-		if entry.Manager != manager || entry.Operation != "Apply" || entry.Subresource != "" || entry.FieldsV1 == nil {
-			continue
-		}
-		set := &fieldpath.Set{}
-		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err == nil {
-			return set
-		}
+// difference says why an apply is needed though no value differs: before are
+// the claims on the live object, after those that applying would leave. It is
+// empty if they are the same.
+//
+// A field that leaves the manifest must be given up, or we would own it for
+// ever. One that somebody else took over, by writing another value and then
+// ours again, is taken back, so that the server tells when the values differ.
+// Fields that only moved to a writer of a sub-resource do not count: the API
+// server moves some by itself whenever status is written (spec.metrics of a
+// HorizontalPodAutoscaler), for ever.
+func (c claims) difference(after claims) string {
+	if c.own != nil && after.own != nil && c.own.GetRawString() == after.own.GetRawString() {
+		return ""
 	}
-	return nil
-}
-
-// releases reports whether manager owns fields in live that it no longer owns
-// in merged.
-func releases(live, merged *unstructured.Unstructured, manager string) bool {
-	before, after := applied(live, manager), applied(merged, manager)
-	if before == nil {
-		return false
+	had, will := fieldSet(c.own), fieldSet(after.own)
+	if had == nil {
+		had = fieldpath.NewSet()
 	}
-	return after == nil || !before.Difference(after).Empty()
-}
-
-// lost reports whether applying would give manager fields that somebody else
-// took over by writing the same value: as long as they have them, a field that
-// leaves the manifest would stay. Fields that only moved to a writer of a
-// sub-resource do not count: the API server moves some by itself whenever
-// status is written (spec.metrics of a HorizontalPodAutoscaler), for ever.
-func lost(live, merged *unstructured.Unstructured, manager string) bool {
-	before, after := applied(live, manager), applied(merged, manager)
-	if after == nil {
-		return false
+	if will == nil {
+		will = fieldpath.NewSet()
 	}
-	if before != nil {
-		after = after.Difference(before)
+	if !had.Difference(will).Empty() {
+		return "gives up fields that another manager sets to the same values"
 	}
-	for _, entry := range live.GetManagedFields() {
-		if entry.Subresource == "" || entry.FieldsV1 == nil {
-			continue
-		}
-		set := &fieldpath.Set{}
-		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err == nil {
-			after = after.Difference(set)
+	gained := will.Difference(had)
+	for _, raw := range c.subresources {
+		if set := fieldSet(raw); set != nil {
+			gained = gained.Difference(set)
 		}
 	}
-	return !after.Leaves().Empty()
+	if !gained.Leaves().Empty() {
+		return "takes back fields that another manager set to the same values"
+	}
+	return ""
 }
 
 func digest(obj *unstructured.Unstructured, fields *fieldpath.Set) (sum [sha256.Size]byte) {

@@ -313,17 +313,16 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 func (p *plan) judge(change Change, live, merged *unstructured.Unstructured) Change {
 	manager := p.client.manager()
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
-	change.Fields = differences(live, merged, p.unmask)
-	switch {
-	case len(change.Fields) > 0:
+	if change.Fields = differences(live, merged, p.unmask); len(change.Fields) > 0 {
 		change.Action = Configured
-	case releases(live, merged, manager):
-		change.Action, change.Reason = Configured, "gives up fields that another manager sets to the same values"
-	case lost(live, merged, manager):
-		change.Action, change.Reason = Configured, "takes back fields that another manager set to the same values"
-	default:
-		change.Action, change.baseline = Unchanged, baselineOf(merged, manager)
+		return change
 	}
+	after := claimsOn(merged, manager)
+	if change.Reason = claimsOn(live, manager).difference(after); change.Reason != "" {
+		change.Action = Configured
+		return change
+	}
+	change.Action, change.baseline = Unchanged, after.baseline(merged)
 	return change
 }
 
