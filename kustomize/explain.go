@@ -45,6 +45,9 @@ func (t *tree) locate(e *Error) {
 		}
 	}
 	entry, cause := shorten(text)
+	if entry == "" && missing {
+		return // it says which directory
+	}
 	cause = withhold(cause)
 	for _, name := range slices.Backward(t.seen) {
 		if data, err := t.content(name); err == nil && entry != "" && isKustomization(path.Base(name)) && bytes.Contains(data, []byte(entry)) {

@@ -77,6 +77,8 @@ func (p *plan) resolve() error {
 			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
 		}
 		switch {
+		case errors.Is(err, ErrUnavailable):
+			return err // it would be the same for every object
 		case errors.Is(err, ErrUnknownKind) && ours:
 			it.waits = "its kind is defined by the same set"
 			err = p.client.scope(it.obj, &meta.RESTMapping{Scope: scope})

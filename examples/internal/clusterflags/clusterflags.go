@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"k8s.io/client-go/discovery"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"github.com/gitopskit/gitopskit/examples/internal/console"
 	"github.com/gitopskit/gitopskit/runtime/testenv"
@@ -48,6 +50,8 @@ type Cluster struct {
 // Open opens the cluster. A control plane is built first if this machine has
 // none; progress of that goes to stderr.
 func (f *Flags) Open(ctx context.Context, out *console.Printer, stderr io.Writer) (*Cluster, error) {
+	// client-go writes failures to standard error that it also returns.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	if f.Kubeconfig != "" {
 		config, err := clientcmd.BuildConfigFromFlags("", f.Kubeconfig)
 		if err != nil {

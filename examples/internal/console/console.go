@@ -74,8 +74,11 @@ func (p *Printer) Fail(err error) {
 	p.Line(p.paint(red, "error   ") + strings.ReplaceAll(err.Error(), "\n", "\n"+indent))
 }
 
-// Changes reports a change set: a summary, and what differs.
+// Changes reports a change set, if it has any objects: a summary, and what differs.
 func (p *Printer) Changes(step string, set *ssa.ChangeSet, took time.Duration) {
+	if len(set.Changes) == 0 {
+		return
+	}
 	p.Step(step, "%s in %s", set.Summary(), took)
 	colours := map[ssa.Action]string{ssa.Created: green, ssa.Configured: yellow, ssa.Deleted: red, ssa.Kept: red, ssa.Failed: red}
 	for _, c := range set.Changes {
