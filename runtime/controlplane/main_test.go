@@ -73,6 +73,10 @@ func client(t *testing.T) (kubernetes.Interface, string) {
 	if err := createNamespace(t.Context(), cs, ns); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, 10*time.Second, func(ctx context.Context) error { // a controller makes it, and pods need it
+		_, err := cs.CoreV1().ServiceAccounts(ns).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
 	return cs, ns
 }
 
