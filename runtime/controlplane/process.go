@@ -3,12 +3,14 @@ package controlplane
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -86,6 +88,9 @@ func (p *process) configure(cfg *childConfig) error {
 		return err
 	}
 	_, err = p.stdin.Write(append(line, '\n'))
+	if errors.Is(err, syscall.EPIPE) {
+		return nil // it has ended already, which whoever waits for its events will say, with the reason
+	}
 	return err
 }
 
