@@ -31,6 +31,15 @@ func (m memFS) add(name string, mode fs.FileMode, data []byte) {
 	if mode&0o100 != 0 {
 		n.mode = 0o755
 	}
+	m.put(name, n)
+}
+
+// addDir adds a directory, which is not there yet, and those above it.
+func (m memFS) addDir(name string) {
+	m.put(name, &memNode{name: path.Base(name), mode: fs.ModeDir | 0o755})
+}
+
+func (m memFS) put(name string, n *memNode) {
 	for m[name] = n; name != "."; {
 		parent := path.Dir(name)
 		dir, ok := m[parent]
