@@ -26,6 +26,25 @@ type Options struct {
 	// of the top kustomization.
 	NamePrefix, NameSuffix string
 
+	// Patches are applied after the patches of the top kustomization.
+	Patches []Patch
+
+	// Images replace names, tags and digests of container images, on top of
+	// the images field of the top kustomization.
+	Images []Image
+
+	// Components are directories with a kustomization of kind Component, used
+	// after those of the top kustomization. Each is a path relative to the
+	// directory that is built.
+	Components []string
+	// IgnoreMissingComponents leaves out those Components whose directory does
+	// not exist.
+	IgnoreMissingComponents bool
+
+	// BuildMetadata, when not empty, replaces the field of the same name of
+	// the top kustomization: "originAnnotations", "transformerAnnotations".
+	BuildMetadata []string
+
 	// Limits bound what a hostile tree can cost. The zero value is safe.
 	Limits Limits
 }

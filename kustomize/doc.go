@@ -18,11 +18,17 @@
 //		fmt.Println(o.GetKind(), o.GetName())
 //	}
 //
+// What Flux does after a build are functions of their own: [Substitute]
+// replaces ${variables}, [SetMetadata] adds common labels and annotations.
+// Package kustomize/sops decrypts what the build reads.
+//
+//	objects, err = kustomize.Substitute(ctx, objects, map[string]string{"region": "eu"}, nil)
+//
 // # What it does not do
 //
 // It runs no program, opens no connection and writes no file. Remote bases and
-// files, helmCharts and exec plug-ins are refused by name. It does not
-// substitute variables, decrypt secrets or talk to a cluster.
+// files, helmCharts and exec plug-ins are refused by name. It does not talk to
+// a cluster.
 //
 // # Confinement
 //

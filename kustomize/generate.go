@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
@@ -18,8 +19,9 @@ import (
 // every manifest below it. Nothing is written.
 //
 // The list holds all files that end in .yaml or .yml, in lexical order, and
-// each sub-directory that has a kustomization file, as one entry. Names that
-// begin with a dot are left out: they configure tools, not clusters.
+// each sub-directory that has a kustomization file, as one entry, unless that
+// is a Component. Names that begin with a dot are left out: they configure
+// tools, not clusters.
 func Generate(ctx context.Context, fsys fs.FS, dir string, opts *Options) ([]byte, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -88,15 +90,13 @@ func generate(t *tree, dir string, opts *Options) (*kustomization, error) {
 		if err := yaml.Unmarshal(data, &fields); err != nil {
 			return nil, t.halt(path.Join(dir, name), fmt.Errorf("%w: %w", ErrInvalid, err))
 		}
-		if !selectsNothing(fields) && *opts == (Options{Limits: opts.Limits}) {
+		if !selectsNothing(fields) && opts.edits() == 0 {
 			return &kustomization{name: name, data: data}, nil
 		}
 	}
-	empty := selectsNothing(fields)
-	for field, value := range map[string]string{"namespace": opts.Namespace, "namePrefix": opts.NamePrefix, "nameSuffix": opts.NameSuffix} {
-		if value != "" {
-			fields[field] = value
-		}
+	empty := selectsNothing(fields) && len(opts.Components) == 0
+	if err := opts.edit(t, dir, fields); err != nil {
+		return nil, err
 	}
 	data, err := yaml.Marshal(fields)
 	if err != nil {
@@ -131,11 +131,13 @@ func (t *tree) manifests(dir string) ([]string, error) {
 			return nil
 		case d.IsDir():
 			own, err := t.own(name)
-			if own != "" && err == nil {
-				out = append(out, rel(dir, name))
-				return fs.SkipDir
+			if own == "" || err != nil {
+				return errors.Join(err, context.Cause(t.ctx))
 			}
-			return errors.Join(err, context.Cause(t.ctx))
+			if !t.component(path.Join(name, own)) {
+				out = append(out, rel(dir, name))
+			}
+			return fs.SkipDir
 		}
 		if ext := path.Ext(name); ext == ".yaml" || ext == ".yml" {
 			out = append(out, rel(dir, name))
@@ -146,6 +148,17 @@ func (t *tree) manifests(dir string) ([]string, error) {
 		return nil
 	})
 	return out, err
+}
+
+// component reports a kustomization of kind Component, which is for others to
+// choose. One that cannot be read is left to the build, which says why.
+func (t *tree) component(name string) bool {
+	data, err := t.read(name)
+	if err != nil {
+		return false
+	}
+	k, err := inspect(data)
+	return err == nil && k.Kind == types.ComponentKind
 }
 
 // rel returns name, which is below dir, relative to it. The leading dot keeps
