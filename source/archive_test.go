@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -349,19 +348,10 @@ func TestReadArchiveDamaged(t *testing.T) {
 // TestReadArchiveOfGit reads what git archive writes, global header included.
 func TestReadArchiveOfGit(t *testing.T) {
 	dir := writeTree(t, map[string]string{"a/b.yaml": "kind: List\n", "c": "1"})
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "git", args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v: %s", args, err, out)
-		}
-	}
-	git("init", "-q")
-	git("add", ".")
-	git("-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "x")
-	git("archive", "--prefix=app/", "-o", "out.tgz", "HEAD")
+	git(t, dir, nil, "init", "-q")
+	git(t, dir, nil, "add", ".")
+	git(t, dir, nil, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "x")
+	git(t, dir, nil, "archive", "--prefix=app/", "-o", "out.tgz", "HEAD")
 	blob, err := os.ReadFile(filepath.Join(dir, "out.tgz"))
 	if err != nil {
 		t.Fatal(err)
