@@ -27,11 +27,11 @@ const MetaFile = "oci.file"
 type Operation int
 
 const (
-	// Extract opens the layer, a tar archive with or without gzip.
-	Extract Operation = iota
-	// Copy takes the layer as one file, byte for byte, "<hex of its digest>.tgz",
+	// ExtractLayer opens the layer, a tar archive with or without gzip.
+	ExtractLayer Operation = iota
+	// CopyLayer takes the layer as one file, byte for byte, "<hex of its digest>.tgz",
 	// which the artifact's metadata names under MetaFile.
-	Copy
+	CopyLayer
 )
 
 // Layer says which layer of an image is the content. The zero value is the
@@ -40,12 +40,12 @@ type Layer struct {
 	// MediaType chooses the first layer of that media type. Empty means the
 	// first layer.
 	MediaType string
-	// Operation is what becomes of it. Zero is Extract.
+	// Operation is what becomes of it. Zero is ExtractLayer.
 	Operation Operation
 }
 
 func (l Layer) check() error {
-	if l.Operation < Extract || l.Operation > Copy {
+	if l.Operation < ExtractLayer || l.Operation > CopyLayer {
 		return fmt.Errorf("Layer.Operation is %d, which is none", l.Operation)
 	}
 	return nil
@@ -69,7 +69,7 @@ func (l Layer) of(m *v1.Manifest) (v1.Descriptor, error) {
 
 // open reads the layer.
 func (l Layer) open(ctx context.Context, c *conn, rev source.Revision, d v1.Descriptor) (tree fs.FS, metadata map[string]string, err error) {
-	if l.Operation == Copy {
+	if l.Operation == CopyLayer {
 		if d.Size > c.limits.File {
 			return nil, nil, fmt.Errorf("%w: the layer has %d bytes, more than Limits.File", source.ErrLimit, d.Size)
 		}
