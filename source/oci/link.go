@@ -15,9 +15,9 @@ import (
 	"github.com/gitopskit/gitopskit/source"
 )
 
-// link sends requests below everything that knows of registries: it keeps to
-// https, keeps credentials on their host, counts what arrives, and notes how
-// long the server wants to be left alone.
+// link sends requests below everything that knows of registries and their
+// credentials: it keeps to https, counts what arrives, and notes how long the
+// server wants to be left alone.
 type link struct {
 	base      http.RoundTripper
 	closeIdle func()
@@ -67,14 +67,6 @@ func (c *Client) link() (link, error) {
 func (l link) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !l.insecure {
 		return nil, fmt.Errorf("%w: %s does not answer by https, and plain HTTP was not allowed: set Client.Insecure for it", source.ErrUnavailable, r.URL.Host)
-	}
-	if from := r.Response; from != nil && from.Request != nil && r.Header.Get("Authorization") != "" {
-		// A redirect. net/http takes another port, or a name below the first
-		// one, for the same host.
-		if before := from.Request; before.URL.Host != r.URL.Host || before.Header.Get("Authorization") == "" {
-			r = r.Clone(r.Context())
-			r.Header.Del("Authorization")
-		}
 	}
 	res, err := l.base.RoundTrip(r)
 	if err != nil {
