@@ -23,6 +23,7 @@ source                  : github.com/opencontainers/go-digest <=1
 source/sourcetest       : source github.com/opencontainers/go-digest <=1
 source/git              : source github.com/opencontainers/go-digest github.com/go-git github.com/pjbgf/sha1cd golang.org/x/crypto !k8s.io <=20
 kustomize               : sigs.k8s.io/kustomize sigs.k8s.io/yaml go.yaml.in/yaml k8s.io/apimachinery !k8s.io/client-go !k8s.io/api !sigs.k8s.io/controller-runtime !helm.sh !github.com/go-git <=210
+kustomize/sops          : github.com/getsops/sops google.golang.org/grpc k8s.io/apimachinery !k8s.io/client-go <=870
 ssa                     : k8s.io/apimachinery k8s.io/client-go/dynamic k8s.io/client-go/rest k8s.io/client-go/discovery k8s.io/client-go/restmapper github.com/fluxcd/cli-utils/pkg/kstatus/status sigs.k8s.io/structured-merge-diff sigs.k8s.io/yaml !sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh !github.com/go-git <=160
 notify                  : <=0
 notify/notifytest       : notify <=0
