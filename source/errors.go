@@ -41,7 +41,8 @@ func (c *class) Terminal() bool { return c.terminal }
 // Error is how a Source reports a failure: what it did, to which source, and
 // the cause, which is one of the classes of this package.
 type Error struct {
-	// Op is "new", "resolve", "fetch" or "open".
+	// Op is what was done: "new", "resolve", "fetch", "open"; packages below
+	// this one add theirs, such as "commit" and "push".
 	Op string
 	// Source is the URL or path, without credentials.
 	Source string

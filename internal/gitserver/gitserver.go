@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,8 @@ type Server struct {
 	Token string
 	// ForceV0 drops the client's wish for a newer protocol, as old servers do.
 	ForceV0 bool
+	// Writable lets clients push.
+	Writable bool
 	// Config holds "key=value" Git settings for the serving process,
 	// such as "uploadpack.allowAnySHA1InWant=true".
 	Config []string
@@ -222,6 +225,23 @@ func (s *Server) ImportDir(repo, branch, message, dir string) (string, error) {
 	return s.Commit(repo, branch, message, files)
 }
 
+// Hook installs a hook of a repository, such as "pre-receive", as a shell
+// script. An empty script removes it.
+func (s *Server) Hook(repo, name, script string) error {
+	dir, err := s.Dir(repo)
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(dir, "hooks", name)
+	if script == "" {
+		return os.Remove(at)
+	}
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(at, []byte("#!/bin/sh\n"+script+"\n"), 0o755)
+}
+
 // Dir returns the directory of a repository, which may not exist yet.
 func (s *Server) Dir(repo string) (string, error) {
 	if !filepath.IsLocal(repo) {
@@ -258,6 +278,7 @@ func (s *Server) run(dir, stdin string, args ...string) (string, error) {
 // env is the whole environment of every git process: nothing of the user's.
 func (s *Server) env() []string {
 	settings := append([]string{
+		"http.receivepack=" + strconv.FormatBool(s.Writable),
 		"safe.directory=*",
 		"gc.auto=0",
 		"pack.threads=1",

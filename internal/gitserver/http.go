@@ -10,7 +10,7 @@ import (
 )
 
 // ServeHTTP serves every repository below the root by Git's smart HTTP
-// protocol, for reading only.
+// protocol, for reading, and for writing where Writable is set.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// What is counted is counted before the client sees it, so that a client
 	// that has its answer finds it in the counters.
@@ -30,7 +30,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(out, "authentication required", http.StatusUnauthorized)
 		return
 	}
-	if strings.HasSuffix(r.URL.Path, "git-receive-pack") || r.URL.Query().Get("service") == "git-receive-pack" {
+	if !s.Writable && (strings.HasSuffix(r.URL.Path, "git-receive-pack") || r.URL.Query().Get("service") == "git-receive-pack") {
 		http.Error(out, "read only", http.StatusForbidden)
 		return
 	}

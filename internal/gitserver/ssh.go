@@ -25,7 +25,7 @@ type SSHOptions struct {
 	IgnoreEnv bool
 }
 
-// SSHServer serves the repositories of a Server by SSH, for reading only.
+// SSHServer serves the repositories of a Server by SSH.
 type SSHServer struct {
 	// Addr is "host:port" of the listener on the loopback interface.
 	Addr string
@@ -150,9 +150,15 @@ func (s *SSHServer) session(channel ssh.Channel, requests <-chan *ssh.Request) {
 	}
 }
 
-// exec runs the only command the server knows: git-upload-pack '<repository>'.
+// exec runs the only commands the server knows: git-upload-pack '<repository>',
+// and git-receive-pack where the server is writable.
 func (s *SSHServer) exec(ctx context.Context, channel ssh.Channel, line, protocol string) uint32 {
+	args := []string{"upload-pack", "--strict"}
 	quoted, ok := strings.CutPrefix(line, "git-upload-pack ")
+	if !ok && s.git.Writable {
+		args = []string{"receive-pack"}
+		quoted, ok = strings.CutPrefix(line, "git-receive-pack ")
+	}
 	repo, ok2 := unquote(quoted)
 	if !ok || !ok2 {
 		fmt.Fprintf(channel.Stderr(), "unknown command %q\n", line)
@@ -169,7 +175,7 @@ func (s *SSHServer) exec(ctx context.Context, channel ssh.Channel, line, protoco
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "git", "upload-pack", "--strict", dir)
+	cmd := exec.CommandContext(ctx, "git", append(args, dir)...)
 	cmd.Env = append(s.git.env(), "GIT_PROTOCOL="+protocol)
 	s.git.count(1, 0, 0)
 	out := &faultChannel{Writer: channel, server: s.git, fault: fault, cut: cancel}

@@ -45,15 +45,11 @@ func (s *Source) Fetch(ctx context.Context, rev source.Revision) (*source.Artifa
 }
 
 func (s *Source) fetch(ctx context.Context, rev source.Revision) (*source.Artifact, error) {
-	hash, ok := strings.CutPrefix(rev.Digest.String(), "sha1:")
-	id, valid := parseOID(hash)
-	if strings.HasPrefix(rev.Digest.String(), "sha256:") {
-		return nil, fmt.Errorf("revision %q: %w", rev, errSHA256)
+	id, err := commitOf(rev)
+	if err != nil {
+		return nil, err
 	}
-	if !ok || !valid {
-		return nil, fmt.Errorf("%w: revision %q is no Git commit", source.ErrInvalidSpec, rev)
-	}
-	p, fallback, err := s.packOf(ctx, rev, id)
+	p, fallback, err := s.packOf(ctx, rev, id, "")
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +63,22 @@ func (s *Source) fetch(ctx context.Context, rev source.Revision) (*source.Artifa
 	return a, nil
 }
 
-// packOf gets a pack with the commit and everything in its tree.
-func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid) (p *pack, fallback string, err error) {
+// commitOf is the commit of a revision.
+func commitOf(rev source.Revision) (oid, error) {
+	hash, ok := strings.CutPrefix(rev.Digest.String(), "sha1:")
+	id, valid := parseOID(hash)
+	switch {
+	case strings.HasPrefix(rev.Digest.String(), "sha256:"):
+		return id, fmt.Errorf("revision %q: %w", rev, errSHA256)
+	case !ok || !valid:
+		return id, fmt.Errorf("%w: revision %q is no Git commit", source.ErrInvalidSpec, rev)
+	}
+	return id, nil
+}
+
+// packOf gets a pack with the commit and everything in its tree, or what the
+// filter leaves of it where the server has filters.
+func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid, filter string) (p *pack, fallback string, err error) {
 	var refused *remoteError
 	err = s.converse(ctx, func(c *session) error {
 		ids, ok := directWant(c, id)
@@ -77,7 +87,7 @@ func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid) (p *pa
 			return nil
 		}
 		var err error
-		p, err = s.receive(ctx, c, want{ids: ids, depth: 1, tags: s.opts.Ref.Tag != ""})
+		p, err = s.receive(ctx, c, want{ids: ids, depth: 1, filter: filter, tags: s.opts.Ref.Tag != ""})
 		if errors.As(err, &refused) {
 			return nil
 		}
@@ -93,7 +103,7 @@ func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid) (p *pa
 			if err != nil {
 				return err
 			}
-			p, err = s.receive(ctx, c, want{ids: ids, depth: depth, tags: s.opts.Ref.Tag != ""})
+			p, err = s.receive(ctx, c, want{ids: ids, depth: depth, filter: filter, tags: s.opts.Ref.Tag != ""})
 			return err
 		})
 		if err != nil {

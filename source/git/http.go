@@ -17,29 +17,33 @@ import (
 
 // httpConn is a conversation by Git's smart HTTP protocol.
 type httpConn struct {
-	client *http.Client
-	close  func()
-	origin *url.URL // where the credentials belong
-	base   *url.URL // where the repository is, after redirects
-	auth   Auth
-	body   io.ReadCloser // the last answer
+	client  *http.Client
+	close   func()
+	service string   // uploadPack or receivePack
+	origin  *url.URL // where the credentials belong
+	base    *url.URL // where the repository is, after redirects
+	auth    Auth
+	body    io.ReadCloser // the last answer
 }
 
 // maxRedirects is plenty for forges that move a repository or add ".git".
 const maxRedirects = 5
 
+// The services of a Git server.
 const (
-	uploadPack     = "git-upload-pack"
-	advertisedType = "application/x-git-upload-pack-advertisement"
-	requestType    = "application/x-git-upload-pack-request"
-	resultType     = "application/x-git-upload-pack-result"
+	uploadPack  = "git-upload-pack"
+	receivePack = "git-receive-pack"
 )
+
+// mediaType is how a part of a conversation is labelled: "advertisement",
+// "request" or "result".
+func (c *httpConn) mediaType(part string) string { return "application/x-" + c.service + "-" + part }
 
 func (c *httpConn) advertisement(ctx context.Context) (io.Reader, error) {
 	const suffix = "/info/refs"
 	at := *c.base
 	at.Path, at.RawPath = strings.TrimSuffix(at.Path, "/")+suffix, ""
-	at.RawQuery = "service=" + uploadPack
+	at.RawQuery = "service=" + c.service
 	for range maxRedirects + 1 {
 		res, err := c.do(ctx, http.MethodGet, &at, nil) //nolint:bodyclose // see do
 		if err != nil {
@@ -53,7 +57,7 @@ func (c *httpConn) advertisement(ctx context.Context) (io.Reader, error) {
 			at = *next
 			continue
 		}
-		if err := c.check(res, advertisedType); err != nil {
+		if err := c.check(res, "advertisement"); err != nil {
 			return nil, err
 		}
 		base := at
@@ -72,7 +76,7 @@ func (c *httpConn) advertisement(ctx context.Context) (io.Reader, error) {
 // whoever answers it has already had its chance to send us elsewhere.
 func (c *httpConn) request(ctx context.Context, body []byte) (io.Reader, error) {
 	at := *c.base
-	at.Path, at.RawPath = strings.TrimSuffix(at.Path, "/")+"/"+uploadPack, ""
+	at.Path, at.RawPath = strings.TrimSuffix(at.Path, "/")+"/"+c.service, ""
 	res, err := c.do(ctx, http.MethodPost, &at, body) //nolint:bodyclose // see do
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func (c *httpConn) request(ctx context.Context, body []byte) (io.Reader, error) 
 	if res.StatusCode/100 == 3 {
 		return nil, fmt.Errorf("%w: the server redirects a request that must not be redirected", source.ErrUnavailable)
 	}
-	if err := c.check(res, resultType); err != nil {
+	if err := c.check(res, "result"); err != nil {
 		return nil, err
 	}
 	return c.body, nil
@@ -97,10 +101,12 @@ func (c *httpConn) do(ctx context.Context, method string, at *url.URL, body []by
 		return nil, fmt.Errorf("%w: %w", source.ErrInvalidSpec, err)
 	}
 	r.Header.Set("User-Agent", "git/"+agent) // some servers speak the smart protocol only with "git/..."
-	r.Header.Set("Git-Protocol", "version=2")
+	if c.service == uploadPack {
+		r.Header.Set("Git-Protocol", "version=2") // there is no such version of the other
+	}
 	if method == http.MethodPost {
-		r.Header.Set("Content-Type", requestType)
-		r.Header.Set("Accept", resultType)
+		r.Header.Set("Content-Type", c.mediaType("request"))
+		r.Header.Set("Accept", c.mediaType("result"))
 	}
 	if at.Scheme == c.origin.Scheme && at.Host == c.origin.Host {
 		authorize(r, c.auth)
@@ -118,15 +124,15 @@ func (c *httpConn) do(ctx context.Context, method string, at *url.URL, body []by
 }
 
 // check turns the status and type of an answer into an error.
-func (c *httpConn) check(res *http.Response, contentType string) error {
+func (c *httpConn) check(res *http.Response, part string) error {
 	var class error
 	switch code := res.StatusCode; {
 	case code == http.StatusOK:
 		got, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
-		if strings.TrimSpace(got) == contentType {
+		if strings.TrimSpace(got) == c.mediaType(part) {
 			return nil
 		}
-		if strings.HasPrefix(got, "text/plain") && contentType == advertisedType {
+		if strings.HasPrefix(got, "text/plain") && part == "advertisement" {
 			return fmt.Errorf("%w: the server offers only the dumb HTTP protocol, which is not supported", source.ErrUnavailable)
 		}
 		return fmt.Errorf("%w: the server answered with %q, so this is not the URL of a Git repository", source.ErrNotFound, printable([]byte(got)))

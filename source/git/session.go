@@ -12,7 +12,7 @@ import (
 	"github.com/gitopskit/gitopskit/source"
 )
 
-// conn is one conversation with git-upload-pack.
+// conn is one conversation with a service of a Git server.
 type conn interface {
 	// advertisement returns what the server says first.
 	advertisement(ctx context.Context) (io.Reader, error)
@@ -387,9 +387,10 @@ func (s *session) packV0(p *pktReader, deepen bool) (io.Reader, error) {
 
 // sideband is the pack inside the packets of an answer.
 type sideband struct {
-	p    *pktReader
-	left []byte
-	done bool
+	p     *pktReader
+	words io.Writer // what the server says to people; nil drops it
+	left  []byte
+	done  bool
 }
 
 func (s *sideband) Read(b []byte) (int, error) {
@@ -411,7 +412,10 @@ func (s *sideband) Read(b []byte) (int, error) {
 		switch data[0] {
 		case 1:
 			s.left = data[1:]
-		case 2: // progress for people
+		case 2:
+			if s.words != nil {
+				_, _ = s.words.Write(data[1:])
+			}
 		case 3:
 			return 0, &remoteError{printable(data[1:])}
 		default:

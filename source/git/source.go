@@ -200,20 +200,20 @@ func (s *Source) converse(ctx context.Context, f func(*session) error) error {
 		return err
 	}
 	if s.url.Scheme == "ssh" {
-		return s.converseSSH(ctx, auth, f)
+		return s.converseSSH(ctx, uploadPack, auth, f)
 	}
 	s.mu.Lock()
 	known, base := s.known, s.base
 	s.mu.Unlock()
 	if known != nil {
-		c := s.dialHTTP(base, auth)
+		c := s.dialHTTP(uploadPack, base, auth)
 		err := f(known.cached(c, s.opts.Limits.Download))
 		_ = c.Close()
 		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
 	}
-	c := s.dialHTTP(s.url, auth)
+	c := s.dialHTTP(uploadPack, s.url, auth)
 	defer c.Close() //nolint:errcheck // nothing was written that matters
 	session, err := openSession(ctx, c, s.opts.Limits.Download)
 	if err != nil {
@@ -240,12 +240,12 @@ func isFinal(err error) bool {
 	return false
 }
 
-func (s *Source) converseSSH(ctx context.Context, auth Auth, f func(*session) error) error {
+func (s *Source) converseSSH(ctx context.Context, service string, auth Auth, f func(*session) error) error {
 	login, ok := auth.(SSH)
 	if !ok {
 		return fmt.Errorf("%w: the AuthFunc returned no git.SSH for an ssh URL", source.ErrInvalidSpec)
 	}
-	c, err := dialSSH(ctx, s.url, login, s.opts.Dial)
+	c, err := dialSSH(ctx, s.url, service, login, s.opts.Dial)
 	if err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (s *Source) converseSSH(ctx context.Context, auth Auth, f func(*session) er
 
 // dialHTTP prepares a conversation. Its connections last as long as it does,
 // unless they are the caller's.
-func (s *Source) dialHTTP(base *url.URL, auth Auth) *httpConn {
+func (s *Source) dialHTTP(service string, base *url.URL, auth Auth) *httpConn {
 	transport, closeIdle := s.opts.Transport, func() {}
 	if transport == nil {
 		own := &http.Transport{
@@ -275,7 +275,7 @@ func (s *Source) dialHTTP(base *url.URL, auth Auth) *httpConn {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &httpConn{client: client, close: closeIdle, origin: s.url, base: base, auth: auth}
+	return &httpConn{client: client, close: closeIdle, service: service, origin: s.url, base: base, auth: auth}
 }
 
 func (s *Source) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -302,7 +302,7 @@ func (s *Source) fail(ctx context.Context, op string, err error) error {
 	}
 	for _, class := range []error{
 		source.ErrNotFound, source.ErrUnauthorized, source.ErrInvalidSpec, source.ErrUnverified,
-		source.ErrLimit, source.ErrUnsafePath, source.ErrUnavailable,
+		source.ErrLimit, source.ErrUnsafePath, source.ErrUnavailable, ErrNoChanges, ErrMoved, ErrRejected,
 	} {
 		if errors.Is(err, class) {
 			return e

@@ -16,7 +16,7 @@ import (
 	"github.com/gitopskit/gitopskit/source"
 )
 
-// sshConn is a conversation with git-upload-pack over SSH.
+// sshConn is a conversation with one of Git's services over SSH.
 type sshConn struct {
 	client  *ssh.Client
 	session *ssh.Session
@@ -31,7 +31,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // dialSSH connects, checks the host's key, logs in and starts the command.
 // The end of ctx ends the connection and everything that waits for it.
-func dialSSH(ctx context.Context, u *url.URL, auth SSH, dial dialFunc) (*sshConn, error) {
+func dialSSH(ctx context.Context, u *url.URL, service string, auth SSH, dial dialFunc) (*sshConn, error) {
 	signer, err := auth.signer()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", source.ErrInvalidSpec, err)
@@ -63,7 +63,7 @@ func dialSSH(ctx context.Context, u *url.URL, auth SSH, dial dialFunc) (*sshConn
 		return nil, fmt.Errorf("%w: %w", source.ErrUnavailable, err)
 	}
 	c := &sshConn{errors: &tail{}, stop: context.AfterFunc(ctx, func() { _ = nc.Close() })}
-	if err := c.start(nc, addr, config, u.Path); err != nil {
+	if err := c.start(nc, addr, config, service, u.Path); err != nil {
 		_ = nc.Close()
 		_ = c.Close()
 		return nil, err
@@ -71,7 +71,7 @@ func dialSSH(ctx context.Context, u *url.URL, auth SSH, dial dialFunc) (*sshConn
 	return c, nil
 }
 
-func (c *sshConn) start(nc net.Conn, addr string, config *ssh.ClientConfig, path string) error {
+func (c *sshConn) start(nc net.Conn, addr string, config *ssh.ClientConfig, service, path string) error {
 	conn, channels, requests, err := ssh.NewClientConn(nc, addr, config)
 	if err != nil {
 		return handshakeError(err)
@@ -87,10 +87,12 @@ func (c *sshConn) start(nc net.Conn, addr string, config *ssh.ClientConfig, path
 		return err
 	}
 	c.session.Stderr = c.errors
-	// A server that ignores the wish answers with protocol version 0.
-	_ = c.session.Setenv("GIT_PROTOCOL", "version=2")
-	if err := c.session.Start(uploadPack + " " + quote(remotePath(path))); err != nil {
-		return fmt.Errorf("%w: the server does not run %s: %w", source.ErrUnavailable, uploadPack, err)
+	if service == uploadPack {
+		// A server that ignores the wish answers with protocol version 0.
+		_ = c.session.Setenv("GIT_PROTOCOL", "version=2")
+	}
+	if err := c.session.Start(service + " " + quote(remotePath(path))); err != nil {
+		return fmt.Errorf("%w: the server does not run %s: %w", source.ErrUnavailable, service, err)
 	}
 	return nil
 }
