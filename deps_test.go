@@ -25,7 +25,7 @@ source/git              : source github.com/opencontainers/go-digest github.com/
 kustomize               : sigs.k8s.io/kustomize sigs.k8s.io/yaml go.yaml.in/yaml k8s.io/apimachinery !k8s.io/client-go !k8s.io/api !sigs.k8s.io/controller-runtime !helm.sh !github.com/go-git <=210
 kustomize/sops          : github.com/getsops/sops google.golang.org/grpc k8s.io/apimachinery !k8s.io/client-go <=870
 helm                    : helm.sh/helm/v3/pkg/chart helm.sh/helm/v3/pkg/chartutil helm.sh/helm/v3/pkg/engine helm.sh/helm/v3/pkg/ignore helm.sh/helm/v3/pkg/releaseutil helm.sh/helm/v3/pkg/strvals github.com/santhosh-tekuri/jsonschema github.com/opencontainers/go-digest k8s.io/apimachinery sigs.k8s.io/yaml go.yaml.in/yaml !helm.sh/helm/v3/pkg/action !helm.sh/helm/v3/pkg/repo !k8s.io/client-go/informers !k8s.io/kubectl !sigs.k8s.io/controller-runtime !github.com/go-git <=330
-ssa                     : k8s.io/apimachinery k8s.io/client-go/dynamic k8s.io/client-go/rest k8s.io/client-go/discovery k8s.io/client-go/restmapper github.com/fluxcd/cli-utils/pkg/kstatus/status sigs.k8s.io/structured-merge-diff sigs.k8s.io/yaml !sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh !github.com/go-git <=160
+ssa                     : k8s.io/apimachinery k8s.io/client-go/dynamic k8s.io/client-go/rest k8s.io/client-go/discovery k8s.io/client-go/restmapper k8s.io/client-go/util/csaupgrade github.com/fluxcd/cli-utils/pkg/kstatus/status sigs.k8s.io/structured-merge-diff sigs.k8s.io/yaml !sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh !github.com/go-git <=160
 notify                  : <=0
 notify/notifytest       : notify <=0
 runtime                 : <=0

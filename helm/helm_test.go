@@ -548,6 +548,10 @@ func TestLoadRefuses(t *testing.T) {
 	if _, err := helm.Load(t.Context(), minimal(map[string]string{"x": "12345"}), ".", &helm.LoadOptions{Limits: helm.LoadLimits{File: 3}}); !errors.Is(err, helm.ErrLimit) {
 		t.Errorf("large: %v", err)
 	}
+	circle := fstest.MapFS{"//x": {}} // lists its root as an entry of itself
+	if _, err := helm.Load(t.Context(), circle, ".", &helm.LoadOptions{Limits: helm.LoadLimits{Files: 100}}); !errors.Is(err, helm.ErrLimit) {
+		t.Errorf("circle: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := helm.Load(ctx, minimal(nil), ".", nil); !errors.Is(err, context.Canceled) {

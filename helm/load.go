@@ -91,6 +91,7 @@ func (l *loading) directory(fsys fs.FS, dir string) error {
 	if err != nil {
 		return err
 	}
+	entries := 0 // a file system that leads back into itself has an end, too
 	return fs.WalkDir(fsys, dir, func(full string, entry fs.DirEntry, err error) error {
 		name := strings.TrimPrefix(strings.TrimPrefix(full, dir), "/")
 		if dir == "." {
@@ -101,9 +102,13 @@ func (l *loading) directory(fsys fs.FS, dir string) error {
 			return err
 		case l.ctx.Err() != nil:
 			return context.Cause(l.ctx)
+		case entries > 2*l.limits.Files:
+			return fmt.Errorf("%w: more than %d files and directories", ErrLimit, entries)
 		case full == dir:
+			entries++
 			return nil
 		}
+		entries++
 		info, err := entry.Info()
 		if err != nil {
 			return &fileError{name, err}

@@ -1,0 +1,252 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
+)
+
+// Objects applies, compares, waits for and deletes single objects, for callers
+// who keep their own record of what they have, such as Helm's releases: there
+// is no inventory. Its methods have standard types only, so that packages which
+// need a cluster can say so without knowing this one.
+//
+// Objects are those a caller wants; live ones are those the cluster has.
+// Namespaced objects that name no namespace are in the client's
+// DefaultNamespace. All applied objects carry the labels of the client's Owner.
+//
+// It is safe for concurrent use.
+type Objects struct {
+	// Client is the connection. Required; its Inventory is not used.
+	Client *Client
+	// Managers are others whose fields of an object become ours when it is
+	// applied, because they applied it for us before, without server-side
+	// apply: "helm". What they set and we do not then goes. It costs one read
+	// for each object.
+	Managers []string
+}
+
+// forgetful is the inventory of those who keep their own.
+type forgetful struct{}
+
+func (forgetful) Load(context.Context) (*Inventory, error) { return &Inventory{}, nil }
+func (forgetful) Save(context.Context, *Inventory) error   { return nil }
+
+func (o *Objects) client() (*Client, error) {
+	if o.Client == nil {
+		return nil, fmt.Errorf("ssa: %w: Objects.Client is nil", ErrInvalid)
+	}
+	c := *o.Client
+	c.Inventory = forgetful{}
+	return &c, c.validate()
+}
+
+// Apply makes the cluster hold objects, as [Client.Apply] does: all or, if the
+// server refuses one beforehand, none.
+func (o *Objects) Apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	if len(o.Managers) > 0 {
+		if err := o.takeOver(ctx, c, objects); err != nil {
+			return fmt.Errorf("ssa: take over fields: %w", err)
+		}
+	}
+	_, err = c.Apply(ctx, objects, nil)
+	return err
+}
+
+// takeOver makes fields that Managers set by updates ours.
+func (o *Objects) takeOver(ctx context.Context, c *Client, objects []*unstructured.Unstructured) error {
+	live, err := o.Get(ctx, objects)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(live))
+	c.each(ctx, len(live), func(i int) {
+		if live[i] == nil {
+			return
+		}
+		id := c.ID(live[i])
+		patch, err := csaupgrade.UpgradeManagedFieldsPatch(live[i], sets.New(o.Managers...), c.manager())
+		if err == nil && patch != nil {
+			var m *meta.RESTMapping
+			if m, err = c.mapping(id.GroupKind(), live[i].GroupVersionKind().Version); err == nil {
+				_, err = c.resource(m, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: c.manager()})
+			}
+		}
+		errs[i] = objectError("apply", id, err)
+	})
+	return errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// Diff returns for each object, in order, what an apply would change, a line
+// for each field, or for a missing object one line; nil where nothing would
+// change. Values of Secrets are masked. It changes nothing.
+func (o *Objects) Diff(ctx context.Context, objects []*unstructured.Unstructured) ([][]string, error) {
+	c, err := o.client()
+	if err != nil {
+		return nil, err
+	}
+	set, err := c.Diff(ctx, objects, nil)
+	if err != nil {
+		return nil, err
+	}
+	lines := map[ObjectID][]string{}
+	for _, change := range set.Changes {
+		switch change.Action {
+		case Created:
+			lines[change.Object] = []string{"it does not exist"}
+		case Configured:
+			for _, f := range change.Fields {
+				lines[change.Object] = append(lines[change.Object], f.String())
+			}
+			if len(change.Fields) == 0 {
+				lines[change.Object] = []string{change.Reason}
+			}
+		case Unchanged, Deleted, Kept, Skipped, Failed:
+		}
+	}
+	out := make([][]string, len(objects))
+	for i, obj := range objects {
+		out[i] = lines[c.ID(obj)]
+	}
+	return out, nil
+}
+
+// Get returns the live objects, in order; nil for one that does not exist, or
+// whose kind the cluster does not serve.
+func (o *Objects) Get(ctx context.Context, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	c, err := o.client()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*unstructured.Unstructured, len(objects))
+	errs := make([]error, len(objects))
+	c.each(ctx, len(objects), func(i int) {
+		id := c.ID(objects[i])
+		m, err := c.mapping(id.GroupKind(), objects[i].GroupVersionKind().Version)
+		if err == nil {
+			out[i], err = c.resource(m, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+		}
+		if apierrors.IsNotFound(err) || errors.Is(err, ErrUnknownKind) {
+			out[i], err = nil, nil
+		}
+		errs[i] = objectError("read", id, err)
+	})
+	return out, errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// Delete deletes objects in the reverse of their order, and those that are
+// gone count as deleted. One that has a UID is deleted only if it is still the
+// same. An empty propagation means background. It does not wait for the end.
+func (o *Objects) Delete(ctx context.Context, objects []*unstructured.Unstructured, propagation metav1.DeletionPropagation) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	if propagation == "" {
+		propagation = metav1.DeletePropagationBackground
+	}
+	var errs []error
+	for i := len(objects) - 1; i >= 0; i-- {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		id := c.ID(objects[i])
+		m, err := c.mapping(id.GroupKind(), objects[i].GroupVersionKind().Version)
+		if err == nil {
+			options := metav1.DeleteOptions{PropagationPolicy: &propagation}
+			if uid := objects[i].GetUID(); uid != "" {
+				options.Preconditions = &metav1.Preconditions{UID: &uid}
+			}
+			err = c.resource(m, id.Namespace).Delete(ctx, id.Name, options)
+		}
+		if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, ErrUnknownKind) {
+			errs = append(errs, objectError("delete", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WaitReady returns when all objects are ready, as [Client.Wait] does. The end
+// of ctx is the timeout.
+func (o *Objects) WaitReady(ctx context.Context, objects []*unstructured.Unstructured) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	ids := make([]ObjectID, len(objects))
+	for i, obj := range objects {
+		ids[i] = c.ID(obj)
+	}
+	_, err = c.Wait(ctx, ids, &WaitOptions{Timeout: forever})
+	return err
+}
+
+// forever is longer than any context that callers bound a wait with.
+const forever = 1 << 62
+
+// WaitFor calls done with the live object, nil if it does not exist, now and
+// whenever it changes, until done returns true or an error, or ctx ends. It
+// sends no requests while it waits.
+func (o *Objects) WaitFor(ctx context.Context, object *unstructured.Unstructured, done func(live *unstructured.Unstructured) (bool, error)) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	id := c.ID(object)
+	m, err := c.mapping(id.GroupKind(), object.GroupVersionKind().Version)
+	if errors.Is(err, ErrUnknownKind) {
+		if ok, doneErr := done(nil); ok || doneErr != nil {
+			return doneErr
+		}
+	}
+	if err != nil {
+		return objectError("wait", id, err)
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var finished, told bool
+	var result error
+	tell := func(live *unstructured.Unstructured) {
+		if !finished {
+			told = true
+			if finished, result = done(live); finished || result != nil {
+				finished = true
+				stop()
+			}
+		}
+	}
+	s := &stream{
+		resource: c.resource(m, id.Namespace),
+		options:  metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", id.Name).String()},
+		seen: func(obj *unstructured.Unstructured, gone bool) {
+			if gone {
+				obj = nil
+			}
+			tell(obj)
+		},
+	}
+	kind := &kindStream{stream: *s, objects: []ObjectID{id}}
+	if err = kind.first(watching); err == nil && !told {
+		tell(nil)
+	}
+	if err == nil && !finished {
+		err = kind.follow(watching)
+	}
+	if finished {
+		return result
+	}
+	return objectError("wait", id, err)
+}
