@@ -53,7 +53,7 @@ func (s *Source) fetch(ctx context.Context, rev source.Revision) (*source.Artifa
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.artifact(p, rev, id, fallback)
+	a, err := s.artifact(ctx, p, rev, id, fallback)
 	if err == nil && s.opts.Ref.Commit != "" && s.opts.Ref.Branch != "" {
 		err = s.onBranch(ctx, id)
 	}
@@ -87,7 +87,7 @@ func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid, filter
 			return nil
 		}
 		var err error
-		p, err = s.receive(ctx, c, want{ids: ids, depth: 1, filter: filter, tags: s.opts.Ref.Tag != ""})
+		p, err = s.receive(ctx, c, want{ids: ids, depth: 1, filter: filter, tags: s.opts.Ref.isTag()})
 		if errors.As(err, &refused) {
 			return nil
 		}
@@ -103,7 +103,7 @@ func (s *Source) packOf(ctx context.Context, rev source.Revision, id oid, filter
 			if err != nil {
 				return err
 			}
-			p, err = s.receive(ctx, c, want{ids: ids, depth: depth, filter: filter, tags: s.opts.Ref.Tag != ""})
+			p, err = s.receive(ctx, c, want{ids: ids, depth: depth, filter: filter, tags: s.opts.Ref.isTag()})
 			return err
 		})
 		if err != nil {
@@ -200,7 +200,7 @@ func satMul[T int | int64](a, b T) T {
 }
 
 // artifact makes the file system of a commit.
-func (s *Source) artifact(p *pack, rev source.Revision, id oid, fallback string) (*source.Artifact, error) {
+func (s *Source) artifact(ctx context.Context, p *pack, rev source.Revision, id oid, fallback string) (*source.Artifact, error) {
 	at, ok := p.byID[id]
 	if !ok {
 		return nil, corrupt("the server sent something else than commit %s", id)
@@ -216,6 +216,10 @@ func (s *Source) artifact(p *pack, rev source.Revision, id oid, fallback string)
 	if err != nil {
 		return nil, fmt.Errorf("commit %s: %w", id, err)
 	}
+	verified, err := s.verify(ctx, p, rev, id, data)
+	if err != nil {
+		return nil, err
+	}
 	b := &treeBuilder{pack: p, limits: s.opts.Limits, symlinks: s.opts.Symlinks}
 	root, err := b.build(c.tree)
 	if err != nil {
@@ -227,8 +231,8 @@ func (s *Source) artifact(p *pack, rev source.Revision, id oid, fallback string)
 	if fallback != "" {
 		meta[MetaFallback] = fallback
 	}
-	if s.opts.Ref.Tag != "" {
-		if err := p.describeTag(meta, rev.Ref, id); err != nil {
+	if s.opts.Ref.isTag() {
+		if err := p.describeTag(meta, strings.TrimPrefix(rev.Ref, "refs/tags/"), id); err != nil {
 			return nil, err
 		}
 	}
@@ -237,7 +241,7 @@ func (s *Source) artifact(p *pack, rev source.Revision, id oid, fallback string)
 		when = time.Unix(0, 0)
 	}
 	return source.NewArtifact(rev, &treeFS{pack: p, root: root, time: when.UTC()}, &source.ArtifactOptions{
-		Metadata: meta, Close: p.data.Close,
+		Metadata: meta, Verified: verified, Close: p.data.Close,
 	}), nil
 }
 

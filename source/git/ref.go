@@ -60,6 +60,9 @@ func (r Ref) check() error {
 	return errors.Join(errs...)
 }
 
+// isTag says whether r names a tag.
+func (r Ref) isTag() bool { return r.Tag != "" || strings.HasPrefix(r.Name, "refs/tags/") }
+
 // full is the ref on the server, empty for a commit without a branch.
 func (r Ref) full() string {
 	switch {

@@ -57,6 +57,11 @@ type Options struct {
 	Timeout time.Duration
 	// Symlinks says what becomes of symbolic links. Zero is SkipSymlinks.
 	Symlinks Symlinks
+	// Verifier decides who may sign what is fetched: verify.Keyring, or any
+	// other. Its evidence is in the artifact. Nil means that nothing is verified.
+	Verifier Verifier
+	// VerifyMode says which objects must be signed. Empty means VerifyHEAD.
+	VerifyMode VerifyMode
 	// Limits bound what the server can cost. The zero value is the defaults.
 	Limits source.Limits
 	// TempDir is where packs of more than 32 MiB are held until the artifact is
@@ -89,6 +94,7 @@ func New(rawURL string, opts *Options) (*Source, error) {
 		add(s.checkAuth(u.Scheme))
 	}
 	add(s.checkTransport())
+	add(s.opts.checkVerify())
 	if s.opts.Symlinks < SkipSymlinks || s.opts.Symlinks > RejectSymlinks {
 		add(fmt.Errorf("Symlinks is %d, which is no policy", s.opts.Symlinks))
 	}
