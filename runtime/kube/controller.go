@@ -1,0 +1,228 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/status"
+)
+
+// Object is a kind that a controller can reconcile.
+type Object interface {
+	client.Object
+	status.Object
+}
+
+// Reconciler is what makes one kind of controller different from another.
+type Reconciler[T Object] interface {
+	// Reconcile brings about what the spec of obj says and sets the fields of
+	// its status, but for the conditions Ready, Reconciling and Stalled, which
+	// follow from the result. obj belongs to the call.
+	Reconcile(ctx context.Context, obj T, pass *Pass) Result
+	// Finalize cleans up for an object that is being deleted; after Ready its
+	// finalizer is removed. It is not called without Options.Finalizer.
+	Finalize(ctx context.Context, obj T, pass *Pass) Result
+}
+
+// Schedule says when an object is reconciled.
+type Schedule struct {
+	// Interval is the time between two passes that succeed; 0 means never
+	// without a reason.
+	Interval time.Duration
+	// Retry is the pause after failures; the zero value means 750 ms, doubling
+	// to 15 minutes.
+	Retry rt.Backoff
+	// Timeout bounds a pass with its waits: then a wait is a failure. It also
+	// bounds each call of the Reconciler. 0 means none.
+	Timeout time.Duration
+	// Suspend keeps passes from beginning; deletion is still seen to.
+	Suspend bool
+}
+
+// Options describe a kind to a controller.
+type Options[T Object] struct {
+	// Schedule reads the schedule of an object from its spec. Required.
+	Schedule func(obj T) Schedule
+	// Finalizer is put on every object before its first pass; empty means
+	// none, so that deletions are not seen to.
+	Finalizer string
+	// DependsOn lists objects of the same kind that must be ready first; nil
+	// means none.
+	DependsOn func(obj T) []client.ObjectKey
+	// Depends says more about a dependency that is ready: an error holds obj
+	// back. nil means that ready is enough.
+	Depends func(obj, dependency T) error
+	// References lists the objects that obj needs, among those of Watches.
+	References func(obj T) []Reference
+	// Watches are the kinds of References: an event of an object begins a pass
+	// of every object that refers to it.
+	Watches []Watch
+	// Workers is how many passes may run at a time; 0 means 4.
+	Workers int
+	// Grace is how long running passes may go on when the manager stops; 0
+	// means 30 seconds.
+	Grace time.Duration
+	// Jitter spreads intervals, see rt.Options.Jitter.
+	Jitter float64
+	// RetryDependency is after what time an object that waits for another is
+	// looked at again although no event has come; 0 means 30 seconds.
+	RetryDependency time.Duration
+	// FieldOwner is the field manager of writes to the objects; empty means
+	// "gitopskit".
+	FieldOwner string
+	// Event is told what there is to tell about an object; it must not block.
+	// nil means nobody. See [EventRecorder].
+	Event func(ctx context.Context, obj client.Object, event Event)
+	// Observe is told about every pass that has ended; it must not block.
+	Observe func(Observation)
+	// Log is told what cannot be told by status; nil is silent.
+	Log *slog.Logger
+}
+
+// Reference names an object that another one needs.
+type Reference struct {
+	schema.GroupKind
+	client.ObjectKey
+}
+
+// Watch is a kind of objects that others refer to.
+type Watch struct {
+	// Object is an empty object of the kind; a metav1.PartialObjectMetadata
+	// watches metadata only.
+	Object client.Object
+	// Changed reports whether a change matters; nil means that every change
+	// does. Objects that appear or are deleted always matter.
+	Changed func(old, new client.Object) bool
+}
+
+// Observation is one pass, for metrics.
+type Observation struct {
+	// Kind and Key name the object.
+	Kind string
+	Key  client.ObjectKey
+	// Took is how long the call took.
+	Took time.Duration
+	// Outcome is what the pass came to.
+	Outcome rt.Outcome
+	// Gone is set when the object does not exist any more.
+	Gone bool
+}
+
+// Controller reconciles the objects of one kind. It comes from [Add].
+type Controller[T Object] struct {
+	client  client.Client
+	reader  client.Reader
+	gvk     schema.GroupVersionKind
+	make    func() T
+	logic   Reconciler[T]
+	options Options[T]
+	loop    *rt.Loop[client.ObjectKey]
+
+	index   *index
+	mu      sync.Mutex
+	written map[client.ObjectKey]*written[T]
+	waiting map[client.ObjectKey]struct{} // hold back for a dependency
+	asked   map[client.ObjectKey]string   // newest request token that was passed on
+	// deadlines of passes that have begun
+	deadlines map[client.ObjectKey]time.Time
+}
+
+// Add makes a controller for the kind of T, which must be a pointer to a type
+// in the scheme of the manager, and adds it to the manager: it runs while the
+// manager is the leader, and ends with it.
+func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T], opts Options[T]) (*Controller[T], error) {
+	if opts.Schedule == nil {
+		return nil, errors.New("kube: Options.Schedule is required")
+	}
+	typ := reflect.TypeFor[T]()
+	if typ.Kind() != reflect.Pointer {
+		return nil, fmt.Errorf("kube: %v is no pointer to a struct", typ)
+	}
+	c := &Controller[T]{
+		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(),
+		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
+		index: newIndex(), written: map[client.ObjectKey]*written[T]{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
+		deadlines: map[client.ObjectKey]time.Time{},
+	}
+	var err error
+	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
+	}
+	c.loop, err = rt.New(rt.Func[client.ObjectKey](c.pass), &rt.Options[client.ObjectKey]{
+		Workers: opts.Workers, Grace: opts.Grace, Jitter: opts.Jitter, Observe: c.observe, Log: c.options.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
+	}
+	if err := c.feed(ctx, mgr); err != nil {
+		return nil, fmt.Errorf("kube: watch %s: %w", c.gvk.Kind, err)
+	}
+	return c, mgr.Add(c)
+}
+
+func (o Options[T]) withDefaults() Options[T] {
+	if o.FieldOwner == "" {
+		o.FieldOwner = "gitopskit"
+	}
+	if o.RetryDependency == 0 {
+		o.RetryDependency = 30 * time.Second
+	}
+	if o.Event == nil {
+		o.Event = func(context.Context, client.Object, Event) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.DependsOn == nil {
+		o.DependsOn = func(T) []client.ObjectKey { return nil }
+	}
+	if o.References == nil {
+		o.References = func(T) []Reference { return nil }
+	}
+	return o
+}
+
+// Start runs the controller until ctx ends. The manager calls it.
+func (c *Controller[T]) Start(ctx context.Context) error { return c.loop.Run(ctx) }
+
+// NeedLeaderElection says that only the leader reconciles.
+func (c *Controller[T]) NeedLeaderElection() bool { return true }
+
+// Trigger begins a pass of an object, as a webhook would. Objects that the
+// controller does not know are ignored.
+func (c *Controller[T]) Trigger(key client.ObjectKey) { c.loop.Trigger(key, nil) }
+
+// Wake goes on with a pass of an object that waits, if there is one.
+func (c *Controller[T]) Wake(key client.ObjectKey) { c.loop.Wake(key) }
+
+func (c *Controller[T]) observe(o rt.Observation[client.ObjectKey]) {
+	gone := o.State.Phase == rt.PhaseGone
+	if gone {
+		c.mu.Lock()
+		delete(c.written, o.Key)
+		delete(c.waiting, o.Key)
+		delete(c.asked, o.Key)
+		delete(c.deadlines, o.Key)
+		c.mu.Unlock()
+	}
+	if c.options.Observe != nil && (o.Why != 0 || gone) {
+		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: o.Key, Took: o.Took, Outcome: o.State.Outcome, Gone: gone})
+	}
+}
+
+// describe names an object in messages.
+func describe(kind string, key client.ObjectKey) string {
+	return kind + " " + strings.TrimPrefix(key.String(), "/")
+}

@@ -1,0 +1,217 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strconv"
+	"sync"
+
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/status"
+)
+
+// RequestedAt is the annotation whose change begins a pass.
+const RequestedAt = "reconcile.fluxcd.io/requestedAt"
+
+// feed has the informers tell the loop.
+func (c *Controller[T]) feed(ctx context.Context, mgr manager.Manager) error {
+	if err := handle(ctx, mgr, c.make(), toolscache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    func(o any, _ bool) { c.seen(o, nil) },
+		UpdateFunc: func(old, o any) { c.seen(o, old) },
+		DeleteFunc: c.gone,
+	}); err != nil {
+		return err
+	}
+	for _, w := range c.options.Watches {
+		gvk, err := apiutil.GVKForObject(w.Object, mgr.GetScheme())
+		if err != nil {
+			return err
+		}
+		if gvk == c.gvk {
+			return fmt.Errorf("Options.Watches holds %s itself: use Options.DependsOn", gvk.Kind)
+		}
+		tell := func(o client.Object) {
+			c.referenced(Reference{gvk.GroupKind(), client.ObjectKeyFromObject(o)})
+		}
+		if err := handle(ctx, mgr, w.Object, watcher(w, tell)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watcher tells of the events that matter. Objects that were there at the
+// start do not: every object that could refer to them has a first pass anyway.
+func watcher(w Watch, tell func(client.Object)) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(o any, initial bool) {
+			if obj, ok := o.(client.Object); ok && !initial {
+				tell(obj)
+			}
+		},
+		UpdateFunc: func(old, o any) {
+			before, ok1 := old.(client.Object)
+			after, ok2 := o.(client.Object)
+			if ok1 && ok2 && before.GetResourceVersion() != after.GetResourceVersion() && (w.Changed == nil || w.Changed(before, after)) {
+				tell(after)
+			}
+		},
+		DeleteFunc: func(o any) {
+			if obj, ok := last(o).(client.Object); ok {
+				tell(obj)
+			}
+		},
+	}
+}
+
+func handle(ctx context.Context, mgr manager.Manager, o client.Object, h toolscache.ResourceEventHandler) error {
+	informer, err := mgr.GetCache().GetInformer(ctx, o, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	_, err = informer.AddEventHandler(h)
+	return err
+}
+
+// last returns the object of a deletion that may have been missed.
+func last(o any) any {
+	if lost, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+		return lost.Obj
+	}
+	return o
+}
+
+// seen tells the loop about an object that is new or has changed.
+func (c *Controller[T]) seen(o, before any) {
+	obj, ok := o.(T)
+	if !ok {
+		return
+	}
+	key := client.ObjectKeyFromObject(obj)
+	c.index.set(key, append(c.options.References(obj), c.dependencies(obj)...))
+	if err := c.loop.Set(key, c.spec(obj)); err != nil {
+		c.options.Log.Error("an object is not reconciled", "object", describe(c.gvk.Kind, key), "error", err)
+	}
+	if token := obj.GetAnnotations()[RequestedAt]; token != "" && c.newToken(key, token, obj) {
+		c.loop.Trigger(key, &rt.TriggerOptions{Token: token})
+	}
+	if old, ok := before.(T); !ok || old.GetGeneration() != obj.GetGeneration() || !reflect.DeepEqual(status.Get(old, status.Ready), status.Get(obj, status.Ready)) {
+		c.release(key)
+	}
+}
+
+// newToken reports whether a request for a pass was not seen before.
+func (c *Controller[T]) newToken(key client.ObjectKey, token string, obj T) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[key] == token {
+		return false
+	}
+	c.asked[key] = token
+	return handled(obj) != token
+}
+
+// gone tells the loop that an object does not exist any more.
+func (c *Controller[T]) gone(o any) {
+	obj, ok := last(o).(T)
+	if !ok {
+		return
+	}
+	key := client.ObjectKeyFromObject(obj)
+	c.index.set(key, nil)
+	c.loop.Delete(key)
+	c.release(key)
+}
+
+// spec is what the loop must know about an object.
+func (c *Controller[T]) spec(obj T) rt.Spec[client.ObjectKey] {
+	s := c.options.Schedule(obj)
+	deleting := obj.GetDeletionTimestamp() != nil
+	spec := rt.Spec[client.ObjectKey]{
+		Interval: max(s.Interval, 0), Retry: s.Retry,
+		Version: string(obj.GetUID()) + "/" + strconv.FormatInt(obj.GetGeneration(), 10) + "/" + strconv.FormatBool(deleting),
+	}
+	if s.Suspend && !deleting {
+		spec.Suspend = &rt.Suspension{Reason: "spec.suspend is set"}
+	}
+	return spec
+}
+
+// referenced begins passes of the objects that refer to one that has changed.
+func (c *Controller[T]) referenced(ref Reference) {
+	for _, key := range c.index.users(ref) {
+		c.loop.Trigger(key, nil)
+	}
+}
+
+// dependencies returns the dependencies of an object as references.
+func (c *Controller[T]) dependencies(obj T) []Reference {
+	var out []Reference
+	for _, key := range c.options.DependsOn(obj) {
+		out = append(out, Reference{c.gvk.GroupKind(), key})
+	}
+	return out
+}
+
+// release begins passes of the objects that wait for key.
+func (c *Controller[T]) release(key client.ObjectKey) {
+	for _, user := range c.index.users(Reference{c.gvk.GroupKind(), key}) {
+		c.mu.Lock()
+		_, waits := c.waiting[user]
+		c.mu.Unlock()
+		if waits {
+			c.loop.Trigger(user, nil)
+		}
+	}
+}
+
+// index knows who refers to what.
+type index struct {
+	mu   sync.Mutex
+	to   map[client.ObjectKey][]Reference
+	from map[Reference]map[client.ObjectKey]struct{}
+}
+
+func newIndex() *index {
+	return &index{to: map[client.ObjectKey][]Reference{}, from: map[Reference]map[client.ObjectKey]struct{}{}}
+}
+
+// set replaces the references of key.
+func (x *index) set(key client.ObjectKey, refs []Reference) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, ref := range x.to[key] {
+		if delete(x.from[ref], key); len(x.from[ref]) == 0 {
+			delete(x.from, ref)
+		}
+	}
+	delete(x.to, key)
+	if len(refs) == 0 {
+		return
+	}
+	x.to[key] = refs
+	for _, ref := range refs {
+		if x.from[ref] == nil {
+			x.from[ref] = map[client.ObjectKey]struct{}{}
+		}
+		x.from[ref][key] = struct{}{}
+	}
+}
+
+// users returns the objects that refer to ref.
+func (x *index) users(ref Reference) []client.ObjectKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make([]client.ObjectKey, 0, len(x.from[ref]))
+	for key := range x.from[ref] {
+		out = append(out, key)
+	}
+	return out
+}

@@ -1,0 +1,237 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/status"
+)
+
+// Pass is one pass of one object. It is valid during the call only.
+type Pass struct {
+	// Pass has the reasons of the pass, see package runtime.
+	rt.Pass[client.ObjectKey]
+	// Began is when the call began.
+	Began time.Time
+	// Deadline is when the pass, its waits included, must come to an end, by
+	// the timeout of the schedule: a call that finds it over must not wait
+	// again. The zero time means never.
+	Deadline time.Time
+	// Suspended reports that the object is suspended, which only a pass that
+	// finalizes meets.
+	Suspended bool
+
+	event  func(Event)
+	record func(ctx context.Context) error
+	told   bool
+}
+
+// Event tells about the object. See [Options.Event].
+func (p *Pass) Event(e Event) {
+	p.told = true
+	p.event(e)
+}
+
+// Record writes the status of the object now, as the pass has changed it so
+// far, for what must be on record before it is done: an inventory, a release.
+// Nothing is sent if nothing has changed.
+func (p *Pass) Record(ctx context.Context) error { return p.record(ctx) }
+
+var errNoResult = errors.New("the pass returned the zero Result: this is a bug of the controller")
+
+// pass makes one pass, for the loop.
+func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) rt.Result {
+	obj, err := c.read(ctx, p.Key)
+	switch {
+	case apierrors.IsNotFound(err):
+		return rt.Forget()
+	case err != nil:
+		return rt.Fail(err)
+	}
+	deleting := obj.GetDeletionTimestamp() != nil
+	if deleting && !controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
+		return rt.OK() // others have still to clean up
+	}
+	if err := c.claim(ctx, obj, deleting); err != nil {
+		return rt.Fail(err)
+	}
+	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
+	w := &writer[T]{c: c, before: before, token: obj.GetAnnotations()[RequestedAt]}
+	schedule := c.options.Schedule(obj)
+	pass := &Pass{
+		Pass: p, Began: time.Now(), Deadline: c.deadline(p, schedule.Timeout), Suspended: schedule.Suspend,
+		event:  func(e Event) { c.options.Event(ctx, obj, e) },
+		record: func(ctx context.Context) error { return w.write(ctx, obj, status.Change{}) },
+	}
+	result := c.call(ctx, obj, pass, deleting, schedule.Timeout)
+	if deleting && result.outcome.Kind == status.Succeeded {
+		return c.free(ctx, obj)
+	}
+	return c.finish(ctx, obj, w, pass, result)
+}
+
+// deadline returns when the pass must come to an end. A pass that goes on
+// after a wait has the deadline that it began with.
+func (c *Controller[T]) deadline(p rt.Pass[client.ObjectKey], timeout time.Duration) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d, ok := c.deadlines[p.Key]; ok && p.Why == rt.CauseWoken {
+		return d
+	}
+	delete(c.deadlines, p.Key)
+	if timeout <= 0 {
+		return time.Time{}
+	}
+	d := time.Now().Add(timeout)
+	c.deadlines[p.Key] = d
+	return d
+}
+
+// call hands the object to the reconciler, once its dependencies are ready. A
+// call may take as long as a whole pass: work is not cut short because a wait
+// before it was long.
+func (c *Controller[T]) call(ctx context.Context, obj T, pass *Pass, deleting bool, timeout time.Duration) Result {
+	if !deleting {
+		if held, ok := c.hold(ctx, obj); ok {
+			return held
+		}
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("timeout of %v is over", timeout))
+		defer cancel()
+	}
+	step := c.logic.Reconcile
+	if deleting {
+		step = c.logic.Finalize
+	}
+	result := step(ctx, obj, pass)
+	switch {
+	case !result.made:
+		return Fail(status.ReasonFailed, errNoResult)
+	case result.outcome.Kind != status.Progressing || pass.Deadline.IsZero():
+		return result
+	case !time.Now().Before(pass.Deadline):
+		return Fail(result.outcome.Reason, fmt.Errorf("timeout of %v is over: %s", timeout, result.outcome.Message))
+	}
+	result.wake = append(result.wake, rt.WakeAt(pass.Deadline))
+	return result
+}
+
+// finish writes the status and tells about a change of readiness.
+func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *Pass, result Result) rt.Result {
+	if errors.Is(context.Cause(ctx), rt.ErrDeleted) || errors.Is(context.Cause(ctx), rt.ErrStopped) {
+		return result.loop() // the next pass, or process, does it again
+	}
+	was := status.Get(w.first(), status.Ready)
+	observed := status.Finish(obj, result.outcome)
+	if result.outcome.Kind == status.Progressing {
+		w.token = "" // the pass goes on
+	}
+	// The time of the pass may be over; that must not keep it from being told.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	if err := w.write(ctx, obj, status.Change{Observed: observed, Token: w.token}); err != nil {
+		c.options.Log.Error("status was not written", "object", describe(c.gvk.Kind, pass.Key), "error", err)
+		if result.outcome.Kind != status.Failed {
+			return rt.Fail(fmt.Errorf("write status of %s: %w", describe(c.gvk.Kind, pass.Key), err))
+		}
+	}
+	c.tell(pass, was, status.Get(obj, status.Ready), result)
+	return result.loop()
+}
+
+// claim puts the finalizer on an object.
+func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) error {
+	if c.options.Finalizer == "" || deleting || controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
+		return nil
+	}
+	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
+	controllerutil.AddFinalizer(obj, c.options.Finalizer)
+	return c.patch(ctx, base, obj)
+}
+
+// free takes the finalizer off an object.
+func (c *Controller[T]) free(ctx context.Context, obj T) rt.Result {
+	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
+	controllerutil.RemoveFinalizer(obj, c.options.Finalizer)
+	return rt.Of(client.IgnoreNotFound(c.patch(ctx, base, obj)))
+}
+
+// hold returns the result for an object that must wait for others.
+func (c *Controller[T]) hold(ctx context.Context, obj T) (Result, bool) {
+	key := client.ObjectKeyFromObject(obj)
+	needs := c.options.DependsOn(obj)
+	c.mu.Lock()
+	delete(c.waiting, key)
+	if len(needs) > 0 {
+		c.waiting[key] = struct{}{} // before looking, so that no event is missed
+	}
+	c.mu.Unlock()
+	if len(needs) == 0 {
+		return Result{}, false
+	}
+	if cycle := c.cycle(ctx, key); cycle != nil {
+		return Stall(status.ReasonDependencyNotReady, cycle), true
+	}
+	for _, need := range needs {
+		if err := c.met(ctx, obj, need); err != nil {
+			return NotYet(status.ReasonDependencyNotReady, err.Error(), c.options.RetryDependency), true
+		}
+	}
+	c.mu.Lock()
+	delete(c.waiting, key)
+	c.mu.Unlock()
+	return Result{}, false
+}
+
+// met returns why a dependency is not ready, nil if it is.
+func (c *Controller[T]) met(ctx context.Context, obj T, need client.ObjectKey) error {
+	dep, err := c.read(ctx, need)
+	switch {
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("dependency %s does not exist", describe(c.gvk.Kind, need))
+	case err != nil:
+		return err
+	case !status.IsReady(dep):
+		return fmt.Errorf("dependency %s is not ready", describe(c.gvk.Kind, need))
+	case c.options.Depends != nil:
+		return c.options.Depends(obj, dep)
+	}
+	return nil
+}
+
+// cycle returns an error if key depends on itself.
+func (c *Controller[T]) cycle(ctx context.Context, key client.ObjectKey) error {
+	seen := map[client.ObjectKey]bool{}
+	var walk func(at client.ObjectKey, path []string) []string
+	walk = func(at client.ObjectKey, path []string) []string {
+		obj, err := c.read(ctx, at)
+		if err != nil {
+			return nil // a dependency that is missing is another matter
+		}
+		for _, next := range c.options.DependsOn(obj) {
+			if next == key {
+				return append(path, next.String())
+			}
+			if !seen[next] {
+				seen[next] = true
+				if found := walk(next, append(path, next.String())); found != nil {
+					return found
+				}
+			}
+		}
+		return nil
+	}
+	if found := walk(key, []string{key.String()}); found != nil {
+		return &rt.CycleError{Keys: found}
+	}
+	return nil
+}

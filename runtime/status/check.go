@@ -1,0 +1,63 @@
+package status
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Check returns what is wrong with the status of an object by the rules of
+// kstatus, in words; nothing if all is well. It is for tests, and for the eyes
+// of operators.
+func Check(o Object) []string {
+	var wrong []string
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	ready, busy, stuck := Get(o, Ready), Get(o, Reconciling), Get(o, Stalled)
+	if ready == nil {
+		return []string{"there is no condition Ready"}
+	}
+	for _, c := range []*metav1.Condition{busy, stuck} {
+		switch {
+		case c == nil:
+		case c.Status != metav1.ConditionTrue:
+			say("%s is %s: it is to be removed instead", c.Type, c.Status)
+		case ready.Status == metav1.ConditionTrue:
+			say("%s is True beside Ready", c.Type)
+		}
+	}
+	if busy != nil && stuck != nil {
+		say("Reconciling and Stalled are both there")
+	}
+	if ready.Status == metav1.ConditionUnknown && busy == nil {
+		say("Ready is Unknown without Reconciling")
+	}
+	if ready.Status == metav1.ConditionFalse && busy == nil && stuck == nil {
+		say("Ready is False, and neither Reconciling nor Stalled says what follows")
+	}
+	for _, c := range o.GetConditions() {
+		if c.ObservedGeneration > o.GetGeneration() {
+			say("%s is of generation %d, the object of %d", c.Type, c.ObservedGeneration, o.GetGeneration())
+		}
+	}
+	observed, ok := observedGeneration(o)
+	switch {
+	case !ok:
+		say("there is no status.observedGeneration")
+	case observed > o.GetGeneration():
+		say("status.observedGeneration is %d, the generation %d", observed, o.GetGeneration())
+	case (ready.Status == metav1.ConditionTrue || stuck != nil) && ready.ObservedGeneration != observed:
+		say("Ready is of generation %d, status.observedGeneration is %d", ready.ObservedGeneration, observed)
+	}
+	return wrong
+}
+
+func observedGeneration(o Object) (int64, bool) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return 0, false
+	}
+	n, ok, err := unstructured.NestedInt64(content, "status", "observedGeneration")
+	return n, ok && err == nil
+}

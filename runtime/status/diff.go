@@ -1,0 +1,86 @@
+package status
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// A Change is what a pass adds to the status besides what the kind's own code
+// has set. It works on every kind that has the fields of Flux.
+type Change struct {
+	// Observed sets status.observedGeneration to the generation of the object.
+	Observed bool
+	// Token, if not empty, is written to status.lastHandledReconcileAt: the
+	// value of the annotation reconcile.fluxcd.io/requestedAt that the pass has answered.
+	Token string
+}
+
+// Diff returns the JSON merge patch (RFC 7386) that turns the status of before
+// into that of after with the change, and nil if there is nothing to write.
+// With a resource version it is part of the patch, so that the API server
+// refuses it if the object has changed since. Both are objects of the same
+// kind; they are only read.
+func Diff(before, after Object, change Change, resourceVersion string) ([]byte, error) {
+	was, err := statusOf(before)
+	if err != nil {
+		return nil, err
+	}
+	is, err := statusOf(after)
+	if err != nil {
+		return nil, err
+	}
+	if change.Observed {
+		is["observedGeneration"] = after.GetGeneration()
+	}
+	if change.Token != "" {
+		is["lastHandledReconcileAt"] = change.Token
+	}
+	patch := merge(was, is)
+	if len(patch) == 0 {
+		return nil, nil
+	}
+	body := map[string]any{"status": patch}
+	if resourceVersion != "" {
+		body["metadata"] = map[string]any{"resourceVersion": resourceVersion}
+	}
+	return json.Marshal(body)
+}
+
+func statusOf(o Object) (map[string]any, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, fmt.Errorf("status of %T: %w", o, err)
+	}
+	status, _ := content["status"].(map[string]any)
+	if status == nil {
+		status = map[string]any{}
+	}
+	return status, nil
+}
+
+// merge returns the merge patch from was to is.
+func merge(was, is map[string]any) map[string]any {
+	patch := map[string]any{}
+	for key := range was {
+		if _, ok := is[key]; !ok {
+			patch[key] = nil
+		}
+	}
+	for key, v := range is {
+		old, ok := was[key]
+		if ok && reflect.DeepEqual(old, v) {
+			continue
+		}
+		oldMap, wasMap := old.(map[string]any)
+		newMap, isMap := v.(map[string]any)
+		if !wasMap || !isMap {
+			patch[key] = v
+		} else if below := merge(oldMap, newMap); len(below) > 0 {
+			patch[key] = below
+		}
+	}
+	return patch
+}
