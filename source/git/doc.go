@@ -1,4 +1,5 @@
-// Package git is a source.Source of Git repositories over https, http and ssh.
+// Package git is a source.Source of Git repositories over https, http and ssh,
+// and commits to them.
 //
 //	src, err := git.New("https://example.com/org/deploy.git", &git.Options{
 //		Ref:  git.Ref{Branch: "main"},
@@ -17,6 +18,24 @@
 // of version 0 are read too, at the price of their longer listing; if such a
 // server gives out refs only, Fetch takes as much history as it needs to find
 // the commit and says so in the metadata under MetaFallback.
+//
+// # Writing
+//
+// Commit makes a commit on top of a revision, and Push sends it:
+//
+//	c, err := src.Commit(ctx, rev, git.Change{
+//		Author:  git.Person{Name: "Robot", Email: "robot@example.com"},
+//		Message: "update the image",
+//		Files:   map[string][]byte{"deploy/app.yaml": data},
+//	})
+//	if err != nil {
+//		return err // git.ErrNoChanges when the files are so already
+//	}
+//	_, err = src.Push(ctx, c, nil) // git.ErrMoved when somebody was faster
+//
+// There is no clone and no work tree: the directories of the revision are read,
+// and what is new is sent. Only the commit that a branch was seen at is
+// replaced, unless PushOptions.Force says otherwise.
 //
 // # Content
 //
@@ -38,6 +57,10 @@
 // twice Limits.Files objects and, while history is read, sixteen times that
 // and sixteen times Limits.Unpacked.
 //
+// With Options.Verifier, content is handed out only if its commit, its tag or
+// both are signed by somebody the verifier trusts. Package source/verify has
+// verifiers and signers for PGP and SSH.
+//
 // Credentials are sent to the host of the URL only. A redirect is followed on
 // the first request of a conversation, never from https to http, and without
 // credentials when it leads to another host. SSH needs known hosts; there is
@@ -49,13 +72,14 @@
 // Errors are *source.Error: ErrInvalidSpec from New; ErrNotFound for a
 // repository, ref or commit that is missing and for an empty repository;
 // ErrUnauthorized; ErrUnverified for corrupt content and host keys that are not
-// known; ErrLimit; ErrUnsafePath; ErrUnavailable for the rest of the network. A
-// call that took longer than Options.Timeout is context.DeadlineExceeded.
+// known or content that is not signed; ErrLimit; ErrUnsafePath; ErrUnavailable
+// for the rest of the network. Commit adds ErrNoChanges, Push ErrMoved and
+// ErrRejected, which are none of these. A call that took longer than Options.Timeout is context.DeadlineExceeded.
 //
 // # Concurrency
 //
 // A Source is safe for concurrent use and keeps no connection between calls.
 //
-// The package does not cache packs, write commits, or read SHA-256
-// repositories, submodules, or the dumb HTTP protocol.
+// The package does not cache packs, merge, or read SHA-256 repositories,
+// submodules, or the dumb HTTP protocol.
 package git

@@ -141,11 +141,13 @@ func directWant(c *session, id oid) ([]oid, bool) {
 // revision's name.
 func (s *Source) refOf(rev source.Revision) Ref {
 	switch r := s.opts.Ref; {
+	case rev.Ref == "" && r.SemVer != "":
+		return Ref{Commit: rev.Digest.Encoded()}
 	case rev.Ref == "":
 		return Ref{Commit: r.Commit, Branch: r.Branch, Tag: r.Tag, Name: r.Name}
 	case rev.Ref == "HEAD" || strings.HasPrefix(rev.Ref, "refs/"):
 		return Ref{Name: rev.Ref}
-	case r.Tag != "":
+	case r.Tag != "", r.SemVer != "":
 		return Ref{Tag: rev.Ref}
 	}
 	return Ref{Branch: rev.Ref}

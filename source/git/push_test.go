@@ -432,7 +432,7 @@ func TestCommitsAsGit(t *testing.T) {
 	commit(t, srv, "main", set)
 	tree["start"] = &fstest.MapFile{Data: []byte("1")}
 	src := newSource(t, url, &git.Options{Ref: git.Ref{Branch: "main"}})
-	for i := range 25 {
+	for i := range 12 {
 		c := change(map[string][]byte{})
 		c.Message = fmt.Sprint("change ", i)
 		before := maps.Clone(tree)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
+
 	"github.com/gitopskit/gitopskit/source"
 )
 
@@ -16,6 +18,12 @@ type Ref struct {
 	// Tag is a short tag name, lightweight or annotated. Revisions are
 	// "<tag>@sha1:<commit>", with the commit and not the tag object.
 	Tag string
+	// SemVer is a range of versions such as ">=1.0.0 <2.0.0" or "1.x": the tag
+	// with the highest version in it is read. Tags may start with a "v"; those
+	// that are no version are passed over, and so are pre-releases unless the
+	// range names one. Of tags that differ in build metadata only, the one with
+	// the latest commit is read. Revisions are "<tag>@sha1:<commit>".
+	SemVer string
 	// Name is a full ref: "refs/pull/1/head", "refs/heads/main",
 	// "refs/tags/v1.0.0" with or without "^{}". Revisions are "<name>@sha1:<commit>".
 	Name string
@@ -46,8 +54,14 @@ func (r Ref) check() error {
 	if r.Name != "" && r.Name != "HEAD" && !strings.HasPrefix(r.Name, "refs/") {
 		errs = append(errs, fmt.Errorf("Ref.Name %q: want a full ref such as refs/heads/%[1]s", r.Name))
 	}
+	if r.SemVer != "" {
+		set++
+		if _, err := semver.NewConstraint(r.SemVer); err != nil {
+			errs = append(errs, fmt.Errorf("Ref.SemVer %q: %w", r.SemVer, err))
+		}
+	}
 	if r.Commit != "" {
-		if r.Tag != "" || r.Name != "" {
+		if r.Tag != "" || r.Name != "" || r.SemVer != "" {
 			set++
 		}
 		if _, ok := parseOID(r.Commit); !ok || r.Commit != strings.ToLower(r.Commit) {
@@ -55,15 +69,18 @@ func (r Ref) check() error {
 		}
 	}
 	if set > 1 {
-		errs = append(errs, errors.New("Ref has more than one of Branch, Tag, Name and Commit: only Branch and Commit go together"))
+		errs = append(errs, errors.New("Ref has more than one of Branch, Tag, SemVer, Name and Commit: only Branch and Commit go together"))
 	}
 	return errors.Join(errs...)
 }
 
 // isTag says whether r names a tag.
-func (r Ref) isTag() bool { return r.Tag != "" || strings.HasPrefix(r.Name, "refs/tags/") }
+func (r Ref) isTag() bool {
+	return r.Tag != "" || r.SemVer != "" || strings.HasPrefix(r.Name, "refs/tags/")
+}
 
-// full is the ref on the server, empty for a commit without a branch.
+// full is the ref on the server, empty for a commit without a branch and for a
+// range of versions.
 func (r Ref) full() string {
 	switch {
 	case r.Branch != "":
@@ -72,7 +89,7 @@ func (r Ref) full() string {
 		return "refs/tags/" + strings.TrimSuffix(r.Tag, "^{}")
 	case r.Name != "":
 		return strings.TrimSuffix(r.Name, "^{}")
-	case r.Commit != "":
+	case r.Commit != "", r.SemVer != "":
 		return ""
 	}
 	return "HEAD"
@@ -89,6 +106,8 @@ func (r Ref) String() string {
 		return "branch " + r.Branch
 	case r.Tag != "":
 		return "tag " + r.Tag
+	case r.SemVer != "":
+		return "tag in " + r.SemVer
 	case r.Name != "":
 		return "ref " + r.Name
 	}
@@ -103,6 +122,8 @@ func (r Ref) revision(found reference) source.Revision {
 		rev.Ref = r.Branch
 	case r.Tag != "":
 		rev.Ref = strings.TrimSuffix(r.Tag, "^{}")
+	case r.SemVer != "":
+		rev.Ref = strings.TrimPrefix(found.name, "refs/tags/")
 	case r.Name != "":
 		rev.Ref = strings.TrimSuffix(r.Name, "^{}")
 	default:

@@ -176,6 +176,9 @@ func (s *Source) Resolve(ctx context.Context) (source.Revision, error) {
 
 // lookup finds the ref on the server.
 func (s *Source) lookup(ctx context.Context, c *session, r Ref) (reference, error) {
+	if r.SemVer != "" {
+		return s.newest(ctx, c, r.SemVer)
+	}
 	want := r.full()
 	refs, err := c.list(ctx, want)
 	if err != nil {
