@@ -1,0 +1,91 @@
+package secrets
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+)
+
+// Keychain returns the credentials of the entry .dockerconfigjson, as in
+// Secrets of type kubernetes.io/dockerconfigjson. A registry that has none is
+// used anonymously. Credential helpers are ignored: nothing is executed.
+//
+// A registry is matched by its host, and by the longest path that is given for
+// it; a host may begin with "*." for all names below.
+func Keychain(data map[string][]byte) (authn.Keychain, error) {
+	const entry = ".dockerconfigjson"
+	if !Has(data, entry) {
+		return nil, &Error{entry, ErrMissing}
+	}
+	var file struct {
+		Auths map[string]authn.AuthConfig `json:"auths"`
+	}
+	if err := json.Unmarshal(data[entry], &file); err != nil {
+		return nil, &Error{entry, fmt.Errorf("%w: it is no JSON of the form {\"auths\": {…}}", ErrInvalid)}
+	}
+	k := keychain{}
+	for name, auth := range file.Auths {
+		if auth.Auth != "" && auth.Username == "" {
+			text, err := base64.StdEncoding.DecodeString(auth.Auth)
+			user, password, ok := strings.Cut(string(text), ":")
+			if err != nil || !ok {
+				return nil, &Error{entry, fmt.Errorf("%w: the auth of %q is not base64 of user:password", ErrInvalid, name)}
+			}
+			auth.Username, auth.Password, auth.Auth = user, strings.TrimRight(password, "\x00"), ""
+		}
+		k[normal(name)] = auth
+	}
+	return k, nil
+}
+
+// normal brings the names of registries into one form: host and path, without
+// scheme and version.
+func normal(name string) string {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "https://"), "http://")
+	name = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "/"), "/v1"), "/v2")
+	if name == "docker.io" || name == "registry-1.docker.io" {
+		name = "index.docker.io"
+	}
+	return name
+}
+
+// keychain is the credentials by registry, or registry and path.
+type keychain map[string]authn.AuthConfig
+
+// Resolve returns the credentials for a registry or repository.
+func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	for name := normal(target.String()); ; {
+		if auth, ok := k.lookup(name); ok {
+			return authn.FromConfig(auth), nil
+		}
+		i := strings.LastIndexByte(name, '/')
+		if i < 0 {
+			return authn.Anonymous, nil
+		}
+		name = name[:i]
+	}
+}
+
+func (k keychain) lookup(name string) (authn.AuthConfig, bool) {
+	if auth, ok := k[name]; ok {
+		return auth, true
+	}
+	host, path, _ := strings.Cut(name, "/")
+	for parent := host; ; {
+		_, rest, ok := strings.Cut(parent, ".")
+		if !ok {
+			return authn.AuthConfig{}, false
+		}
+		wild := "*." + rest
+		if path != "" {
+			wild += "/" + path
+		}
+		if auth, ok := k[wild]; ok {
+			return auth, true
+		}
+		parent = rest
+	}
+}

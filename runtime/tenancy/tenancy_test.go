@@ -1,0 +1,210 @@
+package tenancy_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/tenancy"
+	"github.com/gitopskit/gitopskit/runtime/testenv"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(testenv.Goroutine),
+		// client-go caches transports, and with them idle connections, for the life of a process.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"),
+		goleak.IgnoreAnyFunction("k8s.io/client-go/rest.(*tlsTransportCache).get"),
+	)
+}
+
+func TestRef(t *testing.T) {
+	locked := tenancy.Policy{NoCrossNamespaceRefs: true}
+	for _, c := range []struct {
+		policy tenancy.Policy
+		ref    string
+		denied bool
+	}{
+		{tenancy.Policy{}, "other", false}, {locked, "other", true}, {locked, "own", false}, {locked, "", false},
+	} {
+		err := c.policy.Ref("own", "GitRepository", c.ref, "app")
+		var denied *tenancy.DeniedError
+		if errors.As(err, &denied) != c.denied {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if c.denied && (!rt.IsTerminal(err) || !strings.Contains(err.Error(), "GitRepository other/app")) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for _, c := range []struct {
+		byDefault, own string
+		want           tenancy.Identity
+	}{
+		{"", "", tenancy.Identity{}},
+		{"low", "", tenancy.Identity{Namespace: "ns", ServiceAccount: "low"}},
+		{"low", "high", tenancy.Identity{Namespace: "ns", ServiceAccount: "high"}},
+	} {
+		got := tenancy.Policy{DefaultServiceAccount: c.byDefault}.Identity("ns", c.own)
+		if got.Namespace != c.want.Namespace || got.ServiceAccount != c.want.ServiceAccount {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
+}
+
+var (
+	configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	roles      = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"}
+	bindings   = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"}
+)
+
+func create(t *testing.T, d dynamic.Interface, r schema.GroupVersionResource, namespace string, content map[string]any) {
+	t.Helper()
+	if _, err := d.Resource(r).Namespace(namespace).Create(t.Context(), &unstructured.Unstructured{Object: content}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestImpersonation acts as a service account, which may do what RBAC grants
+// it and nothing else, in the own cluster and through a kubeconfig.
+func TestImpersonation(t *testing.T) {
+	env := testenv.Start(t)
+	kubeconfig, err := os.ReadFile(env.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := &tenancy.Clients{Base: env.Config()}
+	admin, err := clients.For(tenancy.Identity{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, admin.Dynamic, roles, env.Namespace, map[string]any{
+		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": map[string]any{"name": "reader"},
+		"rules": []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"configmaps"}, "verbs": []any{"list"}}},
+	})
+	create(t, admin.Dynamic, bindings, env.Namespace, map[string]any{
+		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": map[string]any{"name": "reader"},
+		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+		"subjects": []any{map[string]any{"kind": "ServiceAccount", "name": "tenant", "namespace": env.Namespace}},
+	})
+	for name, remote := range map[string][]byte{"own": nil, "remote": kubeconfig} {
+		tenant, err := clients.For(tenancy.Identity{Namespace: env.Namespace, ServiceAccount: "tenant", Kubeconfig: remote})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tenant.Dynamic.Resource(configMaps).Namespace(env.Namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+			t.Errorf("%s: what is granted: %v", name, err)
+		}
+		if _, err := tenant.Dynamic.Resource(configMaps).Namespace("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+			t.Errorf("%s: what is not granted: %v", name, err)
+		}
+		if _, err := tenant.Mapper.RESTMapping(schema.GroupKind{Group: "apps", Kind: "Deployment"}); err != nil {
+			t.Errorf("%s: mapper: %v", name, err)
+		}
+		again, err := clients.For(tenancy.Identity{Namespace: env.Namespace, ServiceAccount: "tenant", Kubeconfig: remote})
+		if err != nil || again != tenant {
+			t.Errorf("%s: the connection is not shared: %v", name, err)
+		}
+	}
+}
+
+func TestClientsAreBounded(t *testing.T) {
+	env := testenv.Start(t)
+	clients := &tenancy.Clients{Base: env.Config(), Max: 2}
+	get := func(name string) *tenancy.Cluster {
+		t.Helper()
+		c, err := clients.For(tenancy.Identity{Namespace: "ns", ServiceAccount: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b := get("a"), get("b")
+	if get("a") != a {
+		t.Error("a is not kept")
+	}
+	get("c")
+	if get("a") != a {
+		t.Error("the one that was used last is gone")
+	}
+	if get("b") == b {
+		t.Error("the bound does not hold")
+	}
+	if _, err := clients.For(tenancy.Identity{ServiceAccount: "a"}); err == nil {
+		t.Error("half an identity")
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	config := func(cluster, user string) []byte {
+		return fmt.Appendf(nil, `
+apiVersion: v1
+kind: Config
+current-context: main
+contexts: [{name: main, context: {cluster: main, user: main}}]
+clusters: [{name: main, cluster: {server: "https://127.0.0.1:1", %s}}]
+users: [{name: main, user: {token: canary, %s}}]
+`, cluster, user)
+	}
+	if _, err := tenancy.Config(config("", "")); err != nil {
+		t.Error(err)
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		want string
+	}{
+		"exec":     {config("", `exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never}`), `user "main": exec`},
+		"provider": {config("", `auth-provider: {name: oidc}`), "auth-provider"},
+		"token":    {config("", `tokenFile: /etc/hostname`), "tokenFile"},
+		"cert":     {config("", `client-certificate: /etc/hostname`), "client-certificate"},
+		"key":      {config("", `client-key: /etc/hostname`), "client-key"},
+		"ca":       {config(`certificate-authority: /etc/hostname`, ""), "certificate-authority"},
+		"insecure": {config(`insecure-skip-tls-verify: true`, ""), "insecure-skip-tls-verify"},
+	} {
+		_, err := tenancy.Config(c.file)
+		var of *tenancy.KubeconfigError
+		if !errors.Is(err, tenancy.ErrNotAllowed) || !errors.As(err, &of) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, file := range map[string][]byte{"garbage": []byte("canary: ["), "empty": {}, "no context": []byte("apiVersion: v1\nkind: Config\ncurrent-context: x\n")} {
+		_, err := tenancy.Config(file)
+		var of *tenancy.KubeconfigError
+		if !errors.As(err, &of) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: x}}]\nusers: [{name: a, user: {exec: {command: sh}}}]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		config, err := tenancy.Config(data)
+		if err == nil && (config.ExecProvider != nil || config.AuthProvider != nil || config.Insecure || config.CAFile != "" || config.CertFile != "" || config.KeyFile != "" || config.BearerTokenFile != "") {
+			t.Errorf("let through: %+v", config)
+		}
+	})
+}
+
+func Example() {
+	policy := tenancy.Policy{NoCrossNamespaceRefs: true}
+	fmt.Println(policy.Ref("team-a", "GitRepository", "team-b", "apps"))
+	fmt.Println(policy.Ref("team-a", "GitRepository", "team-a", "apps"))
+	// Output:
+	// access to GitRepository team-b/apps from namespace team-a is denied: references to other namespaces are not allowed here
+	// <nil>
+}
