@@ -442,6 +442,11 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	p := build(t, files(nil), "charts/app", nil)
+	for _, data := range [][]byte{nil, []byte("junk"), p.Data[:len(p.Data)/2], append([]byte("x"), p.Data...)} {
+		if _, err := chart.Open(t.Context(), data, source.Limits{}); !errors.Is(err, source.ErrUnverified) && !errors.Is(err, source.ErrNotFound) {
+			t.Errorf("%.9q: %v", data, err)
+		}
+	}
 	if _, err := chart.Open(t.Context(), p.Data, source.Limits{File: 5}); !errors.Is(err, source.ErrLimit) {
 		t.Errorf("limit: %v", err)
 	}

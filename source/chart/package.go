@@ -37,6 +37,9 @@ func open(ctx context.Context, data []byte, limits source.Limits) (*Package, err
 		return nil, err
 	}
 	a, err := source.ReadArchive(ctx, source.Revision{}, bytes.NewReader(data), &source.ReadArchiveOptions{Limits: Limits(limits)})
+	if errors.Is(err, source.ErrUnavailable) && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: the package is no archive, or only the beginning of one", source.ErrUnverified) // all of it is here
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -26,12 +26,20 @@ type link struct {
 
 // link checks the client and makes its link.
 func (c *Client) link() (link, error) {
-	l := link{base: c.Transport, closeIdle: func() {}, insecure: c.Insecure}
+	base, closeIdle, err := c.Open()
+	return link{base: base, closeIdle: closeIdle, insecure: c.Insecure}, err
+}
+
+// Open checks the client and returns what sends its requests, without
+// credentials, and a function that closes the connections that nobody uses,
+// for those who ask a server in other ways than a Repository does. It makes no
+// connection.
+func (c *Client) Open() (rt http.RoundTripper, closeIdle func(), err error) {
 	if c.Transport != nil {
 		if c.TLS != nil || c.CAs != nil || c.Dial != nil {
-			return l, errors.New("Transport excludes TLS, CAs and Dial: configure the transport itself")
+			return nil, nil, errors.New("Transport excludes TLS, CAs and Dial: configure the transport itself")
 		}
-		return l, nil
+		return c.Transport, func() {}, nil
 	}
 	conf := c.TLS.Clone()
 	if conf == nil {
@@ -49,7 +57,7 @@ func (c *Client) link() (link, error) {
 			conf.RootCAs = x509.NewCertPool()
 		}
 		if !conf.RootCAs.AppendCertsFromPEM(c.CAs) {
-			return l, errors.New("CAs holds no certificate in PEM")
+			return nil, nil, errors.New("CAs holds no certificate in PEM")
 		}
 	}
 	own := &http.Transport{
@@ -59,8 +67,7 @@ func (c *Client) link() (link, error) {
 		MaxResponseHeaderBytes: 64 << 10,
 		TLSHandshakeTimeout:    30 * time.Second,
 	}
-	l.base, l.closeIdle = own, own.CloseIdleConnections
-	return l, nil
+	return own, own.CloseIdleConnections, nil
 }
 
 // RoundTrip implements http.RoundTripper.
