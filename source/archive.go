@@ -282,16 +282,11 @@ func (x *unpacker) add(name string, dir bool, mode fs.FileMode, data []byte) err
 	if depth > x.limits.Depth {
 		return fmt.Errorf("%w: an entry is nested deeper than %d directories", ErrLimit, x.limits.Depth)
 	}
-	if old, ok := x.tree[name]; ok {
-		if dir && old.IsDir() {
-			return nil
-		}
-		return fmt.Errorf("%w: %s is there twice", ErrUnsafePath, name)
+	if old, ok := x.tree[name]; ok && dir && old.IsDir() {
+		return nil
 	}
-	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
-		if n, ok := x.tree[parent]; ok && !n.IsDir() {
-			return fmt.Errorf("%w: %s is below %s, which is a file", ErrUnsafePath, name, parent)
-		}
+	if err := x.tree.vacant(name); err != nil {
+		return err
 	}
 	if dir {
 		x.tree.addDir(name)

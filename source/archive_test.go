@@ -369,6 +369,21 @@ func TestReadArchiveOfGit(t *testing.T) {
 	}
 }
 
+func TestMapFS(t *testing.T) {
+	tree, err := source.MapFS(map[string][]byte{"a": []byte("1"), "b/c": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fstest.TestFS(tree, "a", "b/c"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", ".", "/a", "a/", "a//b", "../x", "a/../b", `a\b`, "a\x00", "a\xff", "f/x"} {
+		if _, err := source.MapFS(map[string][]byte{name: nil, "f": nil}); !errors.Is(err, source.ErrUnsafePath) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 func FuzzReadArchive(f *testing.F) {
 	f.Add(archive(f, fstest.MapFS{"a/b": {Data: []byte("1")}, "c": {Mode: 0o755}}, nil))
 	f.Add(tarball(f, file("a", "1"), tar.Header{Typeflag: tar.TypeLink, Name: "b", Linkname: "a"}))

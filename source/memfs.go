@@ -3,6 +3,7 @@ package source
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -23,6 +24,19 @@ type memNode struct {
 }
 
 func newMemFS() memFS { return memFS{".": {name: ".", mode: fs.ModeDir | 0o755}} }
+
+// vacant says why nothing can be added under a name, if so.
+func (m memFS) vacant(name string) error {
+	if _, ok := m[name]; ok {
+		return fmt.Errorf("%w: %s is there twice", ErrUnsafePath, name)
+	}
+	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
+		if n, ok := m[parent]; ok && !n.IsDir() {
+			return fmt.Errorf("%w: %s is below %s, which is a file", ErrUnsafePath, name, parent)
+		}
+	}
+	return nil
+}
 
 // add adds a file and the directories above it. The mode keeps only whether
 // the owner may execute the file.

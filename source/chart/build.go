@@ -84,7 +84,7 @@ func build(ctx context.Context, tree fs.FS, at string, opts *Options) (*Package,
 	if err != nil {
 		return nil, fmt.Errorf("%w: there is no %s: %w", source.ErrNotFound, at, err)
 	}
-	content := tree
+	var content fs.FS
 	if info.IsDir() {
 		if content, err = fs.Sub(tree, at); err != nil {
 			return nil, err

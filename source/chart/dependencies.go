@@ -150,7 +150,7 @@ func (b *builder) locked(m *helm.Metadata) (map[string]string, error) {
 		text, ok = b.files[name]
 	}
 	if !ok {
-		return nil, nil
+		return map[string]string{}, nil
 	}
 	var lock helm.Lock
 	if err := yaml.Unmarshal(text, &lock); err != nil {

@@ -84,7 +84,7 @@ func TestVersionAsHelm(t *testing.T) {
 			t.Errorf("%q: content %q", want, got)
 		}
 	}
-	try(t, find(t, r, "none", ""), source.ErrNotFound)
+	refuses(t, find(t, r, "none", ""), source.ErrNotFound)
 	// Versions that differ in build metadata alone are equal: the newest it is.
 	if rev, err := find(t, r, "app", "~1.8").Resolve(t.Context()); err != nil || rev.Ref != "1.8.0+b2" {
 		t.Errorf("%s, %v", rev, err)
@@ -169,9 +169,9 @@ func TestNoDigests(t *testing.T) {
 func TestWrongDigest(t *testing.T) {
 	srv, url := newServer(t, "1.0.0")
 	srv.Replace("app", "1.0.0", pack(t, "app", "1.0.0", "evil"))
-	try(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
+	refuses(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
 	srv.SetIndex(bytes.Replace(srv.Index(), []byte("digest: "), []byte("digest: xyz"), 1))
-	try(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
+	refuses(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
 }
 
 // A revision that was resolved is fetched, or is gone; never another one.
@@ -262,17 +262,17 @@ func TestTLS(t *testing.T) {
 	defer web.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
 	get(t, find(t, open(t, web.URL+"/charts", &helmrepo.Options{Client: oci.Client{CAs: ca}}), "app", ""))
-	try(t, find(t, open(t, web.URL+"/charts", nil), "app", ""), source.ErrUnavailable)
+	refuses(t, find(t, open(t, web.URL+"/charts", nil), "app", ""), source.ErrUnavailable)
 
 	// From https to http leads nothing: neither a redirect nor the index.
 	plain, url := newServer(t, "1.0.0")
 	srv.SetFaults(func(chartserver.Request) *chartserver.Fault {
 		return &chartserver.Fault{Status: http.StatusFound, Header: http.Header{"Location": {url + "/index.yaml"}}}
 	})
-	try(t, find(t, open(t, web.URL+"/charts", &helmrepo.Options{Client: oci.Client{CAs: ca}}), "app", ""), source.ErrUnavailable)
+	refuses(t, find(t, open(t, web.URL+"/charts", &helmrepo.Options{Client: oci.Client{CAs: ca}}), "app", ""), source.ErrUnavailable)
 	srv.SetFaults(nil)
 	srv.SetIndex(bytes.ReplaceAll(srv.Index(), []byte("app-1.0.0.tgz"), []byte(url+"/app-1.0.0.tgz")))
-	try(t, find(t, open(t, web.URL+"/charts", &helmrepo.Options{Client: oci.Client{CAs: ca}}), "app", ""), source.ErrUnavailable)
+	refuses(t, find(t, open(t, web.URL+"/charts", &helmrepo.Options{Client: oci.Client{CAs: ca}}), "app", ""), source.ErrUnavailable)
 	if n := len(plain.Requests()); n > 0 {
 		t.Errorf("%d requests by plain HTTP", n)
 	}
@@ -326,7 +326,7 @@ func TestFaults(t *testing.T) {
 func TestNotAChart(t *testing.T) {
 	srv, url := newServer(t)
 	srv.Add("app", "1.0.0", []byte("junk"))
-	try(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
+	refuses(t, find(t, open(t, url, nil), "app", ""), source.ErrUnverified)
 }
 
 func TestIndexArtifact(t *testing.T) {
@@ -428,14 +428,14 @@ func TestOCI(t *testing.T) {
 	if _, err := find(t, r, "app", "1.0.0").Resolve(t.Context()); err != nil || srv.Count("", "/tags/") > 0 {
 		t.Errorf("a version in full listed tags: %v", err)
 	}
-	try(t, find(t, r, "app", "9.x"), source.ErrNotFound)
-	try(t, find(t, r, "none", "1.0.0"), source.ErrNotFound)
-	try(t, find(t, open(t, url, insecure()), "app", ""), source.ErrUnauthorized)
+	refuses(t, find(t, r, "app", "9.x"), source.ErrNotFound)
+	refuses(t, find(t, r, "none", "1.0.0"), source.ErrNotFound)
+	refuses(t, find(t, open(t, url, insecure()), "app", ""), source.ErrUnauthorized)
 
 	opts.Verifier = oci.VerifierFunc(func(context.Context, *oci.Subject) ([]source.Evidence, error) {
 		return nil, errors.New("no")
 	})
-	try(t, find(t, open(t, url, opts), "app", "1.0.0"), source.ErrUnverified)
+	refuses(t, find(t, open(t, url, opts), "app", "1.0.0"), source.ErrUnverified)
 	opts.Verifier = oci.VerifierFunc(func(context.Context, *oci.Subject) ([]source.Evidence, error) {
 		return []source.Evidence{{Kind: "test"}}, nil
 	})
@@ -452,7 +452,7 @@ func TestOCILimits(t *testing.T) {
 	opts.Limits = source.Limits{File: 120, Download: 100_000}
 	get(t, find(t, open(t, url, opts), "app", "1.0.0"))
 	opts.Limits = source.Limits{Download: 100}
-	try(t, find(t, open(t, url, opts), "app", "1.0.0"), source.ErrLimit)
+	refuses(t, find(t, open(t, url, opts), "app", "1.0.0"), source.ErrLimit)
 }
 
 func TestResolver(t *testing.T) {
@@ -462,7 +462,7 @@ func TestResolver(t *testing.T) {
 		if strings.HasPrefix(repository, "oci:") {
 			return insecure(), nil
 		}
-		return nil, nil
+		return &helmrepo.Options{}, nil
 	}}
 	for repository, want := range map[string]string{url: "1.1.0", registry: "2.0.0"} {
 		data, err := r.ResolveChart(t.Context(), repository, "app", "*")

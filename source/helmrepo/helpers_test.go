@@ -82,6 +82,15 @@ func get(t testing.TB, src source.Source) *source.Artifact {
 	return a
 }
 
+// refuses resolves and fetches, and wants the error of one of them.
+func refuses(t testing.TB, src source.Source, class error) {
+	t.Helper()
+	if err := try(t, src, class); err == nil {
+		t.Error("there is no error")
+	}
+}
+
+// try is refuses for those who look at the error.
 func try(t testing.TB, src source.Source, class error) error {
 	t.Helper()
 	rev, err := src.Resolve(t.Context())

@@ -123,6 +123,7 @@ func FuzzIndex(f *testing.F) {
 				t.Fatalf("%+v", v)
 			}
 		}
+		checkSlice(t, data, name)
 	})
 }
 

@@ -46,9 +46,9 @@ func (e *entry) UnmarshalJSON(data []byte) error {
 		Created    text     `json:"created"`
 		Deprecated bool     `json:"deprecated"`
 	}
-	if json.Unmarshal(data, &raw) != nil {
+	if err := json.Unmarshal(data, &raw); err != nil {
 		e.skip = true
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	e.Version = Version{Name: string(raw.Name), Version: string(raw.Version), AppVersion: string(raw.AppVersion), URLs: raw.URLs, Deprecated: raw.Deprecated}
 	e.Created, _ = time.Parse(time.RFC3339, string(raw.Created))

@@ -41,7 +41,7 @@ func TestLayers(t *testing.T) {
 		t.Error("a copied layer is another one")
 	}
 	srv.Tag("org/app", srv.PutImage("org/app", nil), "latest")
-	try(t, open(t, url, nil), source.ErrNotFound)
+	refuses(t, open(t, url, nil), source.ErrNotFound)
 }
 
 func TestIndex(t *testing.T) {
@@ -127,7 +127,7 @@ func TestDownloadIsCounted(t *testing.T) {
 		}
 		return nil
 	})
-	try(t, open(t, url, &oci.Options{Limits: source.Limits{Download: 10_000}}), source.ErrLimit)
+	refuses(t, open(t, url, &oci.Options{Limits: source.Limits{Download: 10_000}}), source.ErrLimit)
 }
 
 func TestVerifier(t *testing.T) {
@@ -160,7 +160,7 @@ func TestVerifier(t *testing.T) {
 				}
 				return
 			}
-			try(t, repo, test.want)
+			refuses(t, repo, test.want)
 			if n := srv.Count("", "/blobs/"); n > 0 {
 				t.Errorf("%d blobs were read", n)
 			}

@@ -245,13 +245,9 @@ func (c *conn) page(ctx context.Context, at *url.URL) ([]string, *url.URL, error
 // nextPage is where the server says that the rest of a list is: on the same
 // host, or nowhere.
 func nextPage(res *http.Response) (*url.URL, error) {
-	text := res.Header.Get("Link")
-	if text == "" {
-		return nil, nil
-	}
-	target, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(text), "<"), ">")
+	target, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(res.Header.Get("Link")), "<"), ">")
 	if !ok || !strings.Contains(rest, "next") {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is the end
 	}
 	next, err := res.Request.URL.Parse(target)
 	if err != nil || next.Scheme != res.Request.URL.Scheme || next.Host != res.Request.URL.Host || next.User != nil {

@@ -65,8 +65,8 @@ func TestTLS(t *testing.T) {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
 	get(t, newRepository(t, url, &oci.Options{Client: oci.Client{CAs: ca}}))
 	srv.ResetRequests()
-	try(t, newRepository(t, url, nil), source.ErrUnavailable)
-	try(t, open(t, url, nil), source.ErrUnavailable)
+	refuses(t, newRepository(t, url, nil), source.ErrUnavailable)
+	refuses(t, open(t, url, nil), source.ErrUnavailable)
 	if n := len(srv.Requests()); n > 0 {
 		t.Errorf("%d requests to a server that nobody vouches for", n)
 	}
@@ -177,7 +177,7 @@ func TestFaults(t *testing.T) {
 			if test.path == "/tags/" {
 				opts.Ref.SemVer = "*"
 			}
-			try(t, open(t, url, opts), test.class)
+			refuses(t, open(t, url, opts), test.class)
 		})
 	}
 	srv.SetFaults(nil)
@@ -194,7 +194,7 @@ func TestStalls(t *testing.T) {
 			}
 			return nil
 		})
-		try(t, open(t, url, &oci.Options{Client: oci.Client{Timeout: 100 * time.Millisecond}}), context.DeadlineExceeded)
+		refuses(t, open(t, url, &oci.Options{Client: oci.Client{Timeout: 100 * time.Millisecond}}), context.DeadlineExceeded)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestUnreachable(t *testing.T) {
 	gone := httptest.NewServer(srv)
 	addr := gone.Listener.Addr().String()
 	gone.Close()
-	try(t, open(t, "oci://"+addr+"/org/app", nil), source.ErrUnavailable)
+	refuses(t, open(t, "oci://"+addr+"/org/app", nil), source.ErrUnavailable)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := open(t, url, nil).Resolve(ctx); !errors.Is(err, context.Canceled) {
@@ -221,14 +221,14 @@ func TestNextPageOnAnotherHost(t *testing.T) {
 		}
 		return &registry.Fault{Status: 200, Body: []byte(`{"tags":["1.0.0"]}`), Header: http.Header{"Link": {`<http://other.example/v2/x>; rel="next"`}}}
 	})
-	try(t, open(t, url, &oci.Options{Ref: oci.Ref{SemVer: "*"}}), source.ErrUnavailable)
+	refuses(t, open(t, url, &oci.Options{Ref: oci.Ref{SemVer: "*"}}), source.ErrUnavailable)
 	srv.SetFaults(func(r registry.Request) *registry.Fault {
 		if !strings.Contains(r.Path, "/tags/") {
 			return nil
 		}
 		return &registry.Fault{Status: 200, Body: []byte(`{"tags":["1.0.0"]}`), Header: http.Header{"Link": {`<` + r.Path + `>; rel="next"`}}}
 	})
-	try(t, open(t, url, &oci.Options{Ref: oci.Ref{SemVer: "*"}, Limits: source.Limits{Files: 50}}), source.ErrLimit)
+	refuses(t, open(t, url, &oci.Options{Ref: oci.Ref{SemVer: "*"}, Limits: source.Limits{Files: 50}}), source.ErrLimit)
 }
 
 // The password is for the token server that the registry names, and not for

@@ -61,8 +61,8 @@ func TestRefs(t *testing.T) {
 	if !strings.Contains(err.Error(), `">=3"`) || !strings.Contains(err.Error(), `"^1"`) {
 		t.Errorf("the error does not name range and filter: %v", err)
 	}
-	try(t, open(t, url, &oci.Options{Ref: oci.Ref{Tag: "none"}}), source.ErrNotFound)
-	try(t, open(t, strings.TrimSuffix(url, "app")+"none", nil), source.ErrNotFound)
+	refuses(t, open(t, url, &oci.Options{Ref: oci.Ref{Tag: "none"}}), source.ErrNotFound)
+	refuses(t, open(t, strings.TrimSuffix(url, "app")+"none", nil), source.ErrNotFound)
 }
 
 // Charts have "+" in their versions, which no tag can hold.
