@@ -21,7 +21,11 @@ import (
 const policy = `
 source                  : github.com/opencontainers/go-digest <=1
 source/sourcetest       : source github.com/opencontainers/go-digest <=1
-source/git              : source github.com/opencontainers/go-digest github.com/go-git github.com/pjbgf/sha1cd golang.org/x/crypto !k8s.io <=20
+source/git              : source github.com/opencontainers/go-digest github.com/go-git github.com/pjbgf/sha1cd github.com/Masterminds/semver golang.org/x/crypto !k8s.io <=20
+source/store            : source github.com/opencontainers/go-digest <=1
+source/archive          : source github.com/opencontainers/go-digest <=1
+source/bucket           : source github.com/opencontainers/go-digest github.com/minio/minio-go !k8s.io <=50
+source/verify           : source github.com/ProtonMail/go-crypto github.com/hiddeco/sshsig golang.org/x/crypto !k8s.io !github.com/go-git <=80
 kustomize               : sigs.k8s.io/kustomize sigs.k8s.io/yaml go.yaml.in/yaml k8s.io/apimachinery !k8s.io/client-go !k8s.io/api !sigs.k8s.io/controller-runtime !helm.sh !github.com/go-git <=210
 kustomize/sops          : github.com/getsops/sops google.golang.org/grpc k8s.io/apimachinery !k8s.io/client-go <=870
 helm                    : helm.sh/helm/v3/pkg/chart helm.sh/helm/v3/pkg/chartutil helm.sh/helm/v3/pkg/engine helm.sh/helm/v3/pkg/ignore helm.sh/helm/v3/pkg/releaseutil helm.sh/helm/v3/pkg/strvals github.com/santhosh-tekuri/jsonschema github.com/opencontainers/go-digest k8s.io/apimachinery sigs.k8s.io/yaml go.yaml.in/yaml !helm.sh/helm/v3/pkg/action !helm.sh/helm/v3/pkg/repo !k8s.io/client-go/informers !k8s.io/kubectl !sigs.k8s.io/controller-runtime !github.com/go-git <=330
