@@ -2,10 +2,9 @@ package release_test
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -114,17 +113,10 @@ func chartOf(t testing.TB, version string, templates map[string]string) *helm.Ch
 	return chart
 }
 
-//go:embed testdata
-var testdata embed.FS
-
 // podinfo is a chart of others.
 func podinfo(t testing.TB) *helm.Chart {
 	t.Helper()
-	tree, err := fs.Sub(testdata, "testdata/podinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	chart, err := helm.Load(t.Context(), tree, ".", nil)
+	chart, err := helm.Load(t.Context(), os.DirFS("../testdata/charts"), "podinfo", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func TestTakeOverFromHelm(t *testing.T) {
 	c := newCluster(t)
 	install := action.NewInstall(c.helm())
 	install.ReleaseName, install.Namespace = "shop", c.namespace
-	old := strings.Replace(configMap("a", "one"), "data: {", "data: {old: gone, ", 1)
+	old := strings.Replace(configMap("a", "one"), "{key", "{old: gone, key", 1)
 	if _, err := install.Run(helmChart(t, old+configMap("b", "one")), map[string]any{"x": "y"}); err != nil {
 		t.Fatal(err)
 	}
@@ -467,6 +467,7 @@ func TestInterrupted(t *testing.T) {
 			if n >= at && !errors.Is(err, errBroken) {
 				t.Fatalf("call %d: got %v", at, err)
 			}
+			c.client.Applier = c.objects
 			if at%2 == 0 {
 				status = remembered
 			}
