@@ -71,7 +71,11 @@ func TestFromStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	files := fstest.MapFS{"deploy/app.yaml": {Data: []byte("kind: List\n")}, "run": {Mode: 0o755}}
 	info, err := s.Put(t.Context(), store.Key{Kind: "Bucket", Namespace: "a", Name: "b"}, files)
 	if err != nil {

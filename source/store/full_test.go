@@ -18,7 +18,11 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	key := Key{"HelmChart", "apps", "web"}
 	old, err := s.PutBlob(t.Context(), key, "a.tgz", strings.NewReader("old"))
 	if err != nil {

@@ -245,7 +245,7 @@ func (s *Store) verify(ctx context.Context, name string, want digest.Digest) err
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	got, err := want.Algorithm().FromReader(&ctxReader{ctx, f})
 	if err == nil && got != want {
 		err = fmt.Errorf("%w: the file is now %s, not %s", source.ErrUnverified, got, want)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,17 +34,18 @@ var key = store.Key{Kind: "GitRepository", Namespace: "apps", Name: "web"}
 func Example() {
 	dir, err := os.MkdirTemp("", "store")
 	if err != nil {
-		fmt.Println(err)
+		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
 	s, err := store.Open(dir, nil)
 	if err != nil {
-		fmt.Println(err)
+		log.Fatal(err)
 	}
-	defer s.Close()
-	ctx := context.Background()
-	info, err := s.PutBlob(ctx, store.Key{Kind: "HelmChart", Namespace: "apps", Name: "web"}, "web-1.0.0.tgz", strings.NewReader("chart"))
+	key := store.Key{Kind: "HelmChart", Namespace: "apps", Name: "web"}
+	info, err := s.PutBlob(context.Background(), key, "web-1.0.0.tgz", strings.NewReader("chart"))
 	fmt.Println(info.Path, info.Size, err)
+	if err := errors.Join(s.Close(), os.RemoveAll(dir)); err != nil {
+		log.Fatal(err)
+	}
 	// Output: helmchart/apps/web/web-1.0.0.tgz 5 <nil>
 }
 
@@ -99,9 +101,8 @@ func TestPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	data, err := io.ReadAll(f)
-	if err != nil || digest.FromBytes(data) != info.Digest || int64(len(data)) != info.Size {
+	if err := errors.Join(err, f.Close()); err != nil || digest.FromBytes(data) != info.Digest || int64(len(data)) != info.Size {
 		t.Errorf("%d bytes, %v are not %+v", len(data), err, info)
 	}
 	a, err := source.ReadArchive(t.Context(), source.Revision{}, bytes.NewReader(data), nil)
