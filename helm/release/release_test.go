@@ -23,6 +23,7 @@ import (
 
 // TestHelmTakesOver: what we install, Helm lists, shows, upgrades, rolls back and uninstalls.
 func TestHelmTakesOver(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "{{ .Values.v }}")}, map[string]any{"v": "one"})
 	d.Labels = map[string]string{"team": "shop"}
@@ -85,6 +86,7 @@ func helmChart(t *testing.T, template string) *chart.Chart {
 
 // TestTakeOverFromHelm: a release of Helm is upgraded; fields it set and we do not go.
 func TestTakeOverFromHelm(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	install := action.NewInstall(c.helm())
 	install.ReleaseName, install.Namespace = "shop", c.namespace
@@ -114,6 +116,7 @@ func TestTakeOverFromHelm(t *testing.T) {
 }
 
 func TestPodinfo(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", nil, map[string]any{"replicaCount": 2.0})
 	d.Chart = podinfo(t)
@@ -151,6 +154,7 @@ func TestPodinfo(t *testing.T) {
 
 // TestRollbackRemediation: an upgrade whose objects do not become ready is rolled back.
 func TestRollbackRemediation(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	stuck := `apiVersion: apps/v1
 kind: Deployment
@@ -210,6 +214,7 @@ spec:
 
 // TestUninstallRemediation: a failed install is uninstalled and tried again.
 func TestUninstallRemediation(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1")}, nil)
 	d.Policy.Install = release.Remediation{Retries: 1}
@@ -238,6 +243,7 @@ func TestUninstallRemediation(t *testing.T) {
 
 // TestRetryOnFailure: a failed install is upgraded, after a pause, and never removed.
 func TestRetryOnFailure(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1")}, nil)
 	d.Policy.Install = release.Remediation{RetryOnFailure: true, RetryInterval: time.Minute}
@@ -265,6 +271,7 @@ func TestRetryOnFailure(t *testing.T) {
 }
 
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	ignored := strings.Replace(configMap("c", "1"), "name: c", "name: c, annotations: {helm.toolkit.fluxcd.io/driftDetection: disabled}", 1)
 	secret := "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
@@ -322,6 +329,7 @@ func TestDrift(t *testing.T) {
 
 // TestHooks: order, delete policies, and what is left of them.
 func TestHooks(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	watched := &spy{Applier: c.objects}
 	c.client.Applier = watched
@@ -353,6 +361,7 @@ func TestHooks(t *testing.T) {
 }
 
 func TestHookFails(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hooks := hookMap("good", "helm.sh/hook: pre-install, helm.sh/hook-weight: \"1\", helm.sh/hook-delete-policy: hook-succeeded") +
 		hookMap("bad", "helm.sh/hook: pre-install, helm.sh/hook-weight: \"2\", helm.sh/hook-delete-policy: hook-failed") +
@@ -396,6 +405,7 @@ func TestHookFails(t *testing.T) {
 }
 
 func TestTests(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hooks := hookMap("check", "helm.sh/hook: test") + hookMap("slow", "helm.sh/hook: test")
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1") + hooks}, nil)
@@ -437,6 +447,7 @@ func TestTests(t *testing.T) {
 // TestInterrupted: whatever call of the cluster fails and takes the context
 // with it, another run converges and leaves nothing.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	hooks := hookMap("before", "helm.sh/hook: \"pre-install,pre-upgrade\"") + hookMap("after", "helm.sh/hook: \"post-install,post-upgrade\"")
 	first := map[string]string{"a.yaml": configMap("a", "1") + configMap("b", "1") + hooks}
 	second := map[string]string{"a.yaml": configMap("a", "2") + configMap("c", "2") + hooks}
@@ -506,6 +517,7 @@ func (s *brokenStore) Save(ctx context.Context, r *release.Record) error {
 
 // TestKilled: records end at any of the writes; the next process recovers.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	first := map[string]string{"a.yaml": configMap("a", "1") + configMap("b", "1")}
 	second := map[string]string{"a.yaml": configMap("a", "2") + configMap("c", "2")}
 	for at := 1; at <= 3; at++ {
@@ -538,6 +550,7 @@ func TestKilled(t *testing.T) {
 // TestUninstallResumed: an uninstall that was interrupted is finished before
 // the release is installed again.
 func TestUninstallResumed(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1") + configMap("b", "1")}, nil)
 	var status release.Status
@@ -568,6 +581,7 @@ func TestUninstallResumed(t *testing.T) {
 }
 
 func TestForeignObjects(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	theirs := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "a"}}}
 	if _, err := c.resource("ConfigMap").Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
@@ -599,6 +613,7 @@ func TestForeignObjects(t *testing.T) {
 
 // TestKeep: the resource policy, objects that changed their group, and several failed revisions.
 func TestKeep(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	kept := strings.Replace(configMap("kept", "1"), "name: kept", "name: kept, annotations: {helm.sh/resource-policy: keep}", 1)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1") + kept}, nil)
@@ -636,6 +651,7 @@ func TestKeep(t *testing.T) {
 }
 
 func TestMaxHistory(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "{{ .Release.Revision }}")}, nil)
 	d.MaxHistory = 3
@@ -666,6 +682,7 @@ func TestMaxHistory(t *testing.T) {
 }
 
 func TestDefinitions(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	group := c.namespace + ".example.com"
 	crd := func(description string) map[string]string {
@@ -708,6 +725,7 @@ func TestDefinitions(t *testing.T) {
 }
 
 func TestWaits(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": job("work", "")}, nil)
 	must[*release.Record](t)(c.client.Install(t.Context(), d))
@@ -742,6 +760,7 @@ func TestWaits(t *testing.T) {
 }
 
 func TestCreateNamespace(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1")}, nil)
 	d.Namespace = c.namespace + "-target"
