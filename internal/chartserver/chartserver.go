@@ -219,7 +219,7 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request) {
 	if f.CutAfter > 0 {
 		_, _ = w.Write(make([]byte, f.CutAfter))
 		_ = http.NewResponseController(w).Flush() // the client must see what came before the cut
-		panic(http.ErrAbortHandler)               // net/http's way to break a connection
+		panic(http.ErrAbortHandler)               //nolint:forbidigo // net/http's way to break a connection
 	}
 	_, _ = w.Write(f.Body)
 }

@@ -120,7 +120,7 @@ func (w *faultWriter) Write(p []byte) (int, error) {
 	w.n += n
 	if cut {
 		_ = http.NewResponseController(w.ResponseWriter).Flush() // the client must see what came before the cut
-		panic(http.ErrAbortHandler)                              // net/http's way to break a connection
+		panic(http.ErrAbortHandler)                              //nolint:forbidigo // net/http's way to break a connection
 	}
 	return size, err
 }

@@ -52,10 +52,13 @@ type slicer struct {
 
 // line looks at one line, and says whether it is one of the layout.
 func (s *slicer) line(line []byte) bool {
+	line = bytes.TrimSuffix(line, []byte("\r"))
 	content := bytes.TrimLeft(line, " ")
 	indent := len(line) - len(content)
 	switch {
-	case len(content) == 0 || content[0] == '#' || content[0] == '\r':
+	case bytes.ContainsAny(content, "\r\u0085\u2028\u2029"):
+		return false // to YAML these end a line
+	case len(content) == 0 || content[0] == '#':
 		s.keep(line)
 		return true
 	case content[0] == '\t':
@@ -124,7 +127,7 @@ func (s *slicer) chart(content []byte) bool {
 
 // cutKey splits "key: value". Quotes may be around keys, without escapes.
 func cutKey(line []byte) (key, value string, ok bool) {
-	text := strings.TrimRight(string(line), " \r\t")
+	text := strings.TrimRight(string(line), " \t")
 	if quote := text[0]; quote == '"' || quote == '\'' {
 		end := strings.IndexByte(text[1:], quote)
 		if end < 0 || strings.ContainsRune(text[:end+1], '\\') {

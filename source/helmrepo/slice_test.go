@@ -3,7 +3,9 @@ package helmrepo
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +102,31 @@ func checkSlice(t testing.TB, data []byte, names ...string) {
 		}
 		if diff := cmp.Diff(sorted(name, all[name]), got, cmpopts.IgnoreUnexported(Version{}), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: %s\n%s", name, diff, data)
+		}
+	}
+}
+
+// Small damage to an index makes no difference between the two ways either.
+func TestSliceOfMutants(t *testing.T) {
+	const seed = 7
+	r := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a reproducible choice
+	pieces := []string{" ", "\n", "-", ":", "#", "'", "\"", "|", "&a ", "*a", "{", "}", "[", "]", "\t", "  app:", "entries:", "\n\n", "---\n", "? ", "!!str ", "\r", "a: b"}
+	for range 1000 {
+		text := []byte(layouts)
+		for range 1 + r.IntN(3) {
+			at := r.IntN(len(text))
+			switch r.IntN(3) {
+			case 0:
+				text = slices.Delete(text, at, min(at+1+r.IntN(4), len(text)))
+			case 1:
+				text = slices.Insert(text, at, []byte(pieces[r.IntN(len(pieces))])...)
+			default:
+				text[at] = pieces[r.IntN(len(pieces))][0]
+			}
+		}
+		checkSlice(t, text, "app", "quoted", "null-entries", "empty", "other")
+		if t.Failed() {
+			return
 		}
 	}
 }
