@@ -157,7 +157,7 @@ func (l *loading) read(fsys fs.FS, name string, size int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	return l.readAll(f)
 }
 

@@ -87,7 +87,7 @@ func (o *Objects) takeOver(ctx context.Context, c *Client, objects []*unstructur
 		}
 		errs[i] = objectError("apply", id, err)
 	})
-	return errors.Join(append(errs, context.Cause(ctx))...)
+	return errors.Join(errors.Join(errs...), context.Cause(ctx))
 }
 
 // Diff returns for each object, in order, what an apply would change, a line
@@ -144,7 +144,7 @@ func (o *Objects) Get(ctx context.Context, objects []*unstructured.Unstructured)
 		}
 		errs[i] = objectError("read", id, err)
 	})
-	return out, errors.Join(append(errs, context.Cause(ctx))...)
+	return out, errors.Join(errors.Join(errs...), context.Cause(ctx))
 }
 
 // Delete deletes objects in the reverse of their order, and those that are

@@ -106,7 +106,7 @@ func chartOf(t testing.TB, version string, templates map[string]string) *helm.Ch
 		}
 		tree[name] = &fstest.MapFile{Data: []byte(content)}
 	}
-	chart, err := helm.Load(context.Background(), tree, ".", nil) //nolint:usetesting // also for cleanups
+	chart, err := helm.Load(context.Background(), tree, ".", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestHelmTakesOver(t *testing.T) {
 	d.Labels = map[string]string{"team": "shop"}
 	must[*release.Record](t)(c.client.Install(t.Context(), d))
 	d.Values = map[string]any{"v": "two"}
-	record := must[*release.Record](t)(c.client.Upgrade(t.Context(), d))
+	must[*release.Record](t)(c.client.Upgrade(t.Context(), d))
 	config := c.helm()
 
 	listed := must[[]*helmrelease.Release](t)(action.NewList(config).Run())
@@ -64,7 +64,7 @@ func TestHelmTakesOver(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	// And back to us: what Helm added goes, with its fields.
-	record = must[*release.Record](t)(c.client.Upgrade(t.Context(), d))
+	record := must[*release.Record](t)(c.client.Upgrade(t.Context(), d))
 	if record.Release.Version != 5 || record.ApplyMethod() != "ssa" || c.get("ConfigMap", "b") != nil {
 		t.Errorf("revision %d, %s, %v", record.Release.Version, record.ApplyMethod(), c.names("ConfigMap"))
 	}
@@ -693,11 +693,11 @@ func TestDefinitions(t *testing.T) {
 	name := "widgets." + group
 	description := func() string {
 		versions, _, _ := unstructured.NestedSlice(c.get("CustomResourceDefinition", name).Object, "spec", "versions")
-		text, _, _ := unstructured.NestedString(versions[0].(map[string]any), "schema", "openAPIV3Schema", "description") //nolint:forcetypeassert // of the test
+		text, _, _ := unstructured.NestedString(versions[0].(map[string]any), "schema", "openAPIV3Schema", "description")
 		return text
 	}
 	t.Cleanup(func() {
-		c.resource("CustomResourceDefinition").Delete(context.Background(), name, metav1.DeleteOptions{}) //nolint:errcheck,usetesting // may be gone; the test is over
+		c.resource("CustomResourceDefinition").Delete(context.Background(), name, metav1.DeleteOptions{}) //nolint:errcheck // may be gone; the test is over
 	})
 	d := c.desired("1.0.0", crd("one"), nil)
 	d.CRDs = release.SkipCRDs

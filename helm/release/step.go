@@ -233,7 +233,7 @@ func (r *run) perform(ctx context.Context, out *Outcome, status *Status) (*Recor
 		return out.Record, err
 	case None:
 	}
-	return nil, nil
+	return out.Record, nil
 }
 
 // count takes in how an action ended, and says what follows.

@@ -245,7 +245,7 @@ func TestCorruptRecord(t *testing.T) {
 	for name, patch := range map[string]string{
 		"gzip": `{"data":{"release":"` + base64.StdEncoding.EncodeToString([]byte("H4sIAAAA")) + `"}}`,
 		"key":  `{"data":{"release":null}}`,
-		"swap": `{"data":{"release":"` + fmt.Sprint(c.get("Secret", "sh.helm.release.v1.shop.v1").Object["data"].(map[string]any)["release"]) + `"}}`, //nolint:forcetypeassert // of the test
+		"swap": `{"data":{"release":"` + fmt.Sprint(c.get("Secret", "sh.helm.release.v1.shop.v1").Object["data"].(map[string]any)["release"]) + `"}}`,
 	} {
 		if _, err := c.resource("Secret").Patch(t.Context(), "sh.helm.release.v1.shop.v2", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
