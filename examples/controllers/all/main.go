@@ -1,0 +1,12 @@
+// Command all reconciles every kind of Flux that this module supports, in one
+// process with one cache: artifacts go from source to consumer without HTTP.
+package main
+
+import (
+	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
+	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
+)
+
+func main() {
+	app.Main(app.Program{Name: "gitopskit", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.Kustomization)}})
+}

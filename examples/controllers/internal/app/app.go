@@ -1,0 +1,273 @@
+// Package app is what the example controllers have in common besides their
+// kinds: flags, connections, storage, events, metrics, and their end.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	imageautomationv1 "github.com/fluxcd/image-automation-controller/api/v1"
+	imagereflectorv1 "github.com/fluxcd/image-reflector-controller/api/v1"
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	notificationv1 "github.com/fluxcd/notification-controller/api/v1"
+	notificationv1beta3 "github.com/fluxcd/notification-controller/api/v1beta3"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
+	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/observe"
+	"github.com/gitopskit/gitopskit/runtime/tenancy"
+	"github.com/gitopskit/gitopskit/source/archive"
+	"github.com/gitopskit/gitopskit/source/store"
+)
+
+// Kind adds the controller of one kind.
+type Kind func(ctx context.Context, env *kinds.Env) error
+
+// Of makes a Kind of a function of package kinds.
+func Of[C any](add func(ctx context.Context, env *kinds.Env) (C, error)) Kind {
+	return func(ctx context.Context, env *kinds.Env) error {
+		_, err := add(ctx, env)
+		return err
+	}
+}
+
+// Program is one of the example controllers.
+type Program struct {
+	// Name is the name of the Flux controller that it can stand in for; it is
+	// the field manager and the reporting controller.
+	Name string
+	// Kinds are what it reconciles.
+	Kinds []Kind
+	// Stores says that it publishes artifacts.
+	Stores bool
+}
+
+// Main runs a program with the flags of the command line until it is told to end.
+func Main(p Program) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	opts := &Options{}
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	opts.Bind(flags)
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		var cluster *rest.Config
+		if cluster, err = config.GetConfig(); err == nil {
+			err = Run(ctx, cluster, p, opts)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, p.Name+":", err)
+		os.Exit(1)
+	}
+}
+
+// Options are the flags, under the names that Flux gives them.
+type Options struct {
+	Namespace, MetricsAddr, HealthAddr, StoragePath, StorageAddr, StorageAdvAddr, EventsAddr string
+	RetentionTTL                                                                             time.Duration
+	RetentionRecords, Concurrent, JitterPercent                                              int
+	MinRetry, MaxRetry, DependencyRetry                                                      time.Duration
+	NoCrossNamespaceRefs, LeaderElection, AllNamespaces                                      bool
+	DefaultServiceAccount, WatchLabelSelector, LogLevel                                      string
+	// Log takes the log; nil is standard error.
+	Log io.Writer
+}
+
+// Bind defines the flags.
+func (o *Options) Bind(f *flag.FlagSet) {
+	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "the address of the metrics endpoint, 0 for none")
+	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "the address of the health endpoint, 0 for none")
+	f.StringVar(&o.StoragePath, "storage-path", "/data", "where artifacts are kept")
+	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
+	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
+	f.StringVar(&o.EventsAddr, "events-addr", "", "where events are posted to, as well")
+	f.DurationVar(&o.RetentionTTL, "artifact-retention-ttl", time.Minute, "how long an artifact is kept after it was published")
+	f.IntVar(&o.RetentionRecords, "artifact-retention-records", 2, "how many artifacts of an object are kept")
+	f.IntVar(&o.Concurrent, "concurrent", 4, "how many objects of a kind are reconciled at a time")
+	f.IntVar(&o.JitterPercent, "interval-jitter-percentage", 5, "by how much intervals are spread")
+	f.DurationVar(&o.MinRetry, "min-retry-delay", 750*time.Millisecond, "the shortest pause after a failure")
+	f.DurationVar(&o.MaxRetry, "max-retry-delay", 15*time.Minute, "the longest pause after a failure")
+	f.DurationVar(&o.DependencyRetry, "requeue-dependency", 30*time.Second, "the pause of an object that waits for another")
+	f.BoolVar(&o.NoCrossNamespaceRefs, "no-cross-namespace-refs", false, "refuse references to other namespaces")
+	f.StringVar(&o.DefaultServiceAccount, "default-service-account", "", "as whom to apply objects that name no service account")
+	f.BoolVar(&o.LeaderElection, "enable-leader-election", false, "run one replica at a time")
+	f.BoolVar(&o.AllNamespaces, "watch-all-namespaces", true, "reconcile all namespaces, not only the own one")
+	f.StringVar(&o.WatchLabelSelector, "watch-label-selector", "", "reconcile objects with these labels only")
+	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
+	o.Namespace = os.Getenv("RUNTIME_NAMESPACE")
+}
+
+// Scheme has the kinds of Flux and those of Kubernetes.
+func Scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	return s, errors.Join(scheme.AddToScheme(s), sourcev1.AddToScheme(s), kustomizev1.AddToScheme(s), helmv2.AddToScheme(s),
+		notificationv1.AddToScheme(s), notificationv1beta3.AddToScheme(s), imagereflectorv1.AddToScheme(s), imageautomationv1.AddToScheme(s))
+}
+
+// Run runs a program until ctx ends.
+func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+	logger, err := o.logger()
+	if err != nil {
+		return err
+	}
+	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
+	cluster = rest.CopyConfig(cluster)
+	cluster.QPS, cluster.UserAgent = -1, p.Name // the server limits by priority and fairness
+	mgr, err := o.manager(cluster, p)
+	if err != nil {
+		return err
+	}
+	recorded, err := observe.New(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	defer recorded.Unregister(metrics.Registry)
+	events, err := o.events(mgr, p.Name, logger)
+	if err != nil {
+		return err
+	}
+	defer events.close()
+	env := &kinds.Env{
+		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster},
+		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
+		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
+		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,
+		Jitter: float64(o.JitterPercent) / 100, FieldOwner: p.Name, Log: logger,
+		Observe: func(ob kube.Observation) {
+			if ob.Gone {
+				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
+				return
+			}
+			recorded.Pass(ob.Kind, ob.Key.Namespace, ob.Key.Name, ob.Took)
+		},
+	}
+	if p.Stores {
+		closeStore, err := o.store(mgr, env)
+		if err != nil {
+			return err
+		}
+		defer closeStore()
+	}
+	for _, kind := range p.Kinds {
+		if err := kind(ctx, env); err != nil {
+			return err
+		}
+	}
+	return mgr.Start(ctx)
+}
+
+func (o *Options) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
+		return nil, fmt.Errorf("-log-level %q: use debug, info, warn or error", o.LogLevel)
+	}
+	out := o.Log
+	if out == nil {
+		out = os.Stderr
+	}
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), nil
+}
+
+// manager makes a manager whose cache holds the kinds that are reconciled,
+// without managed fields, and of ConfigMaps and Secrets the metadata of those
+// with the label.
+func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, error) {
+	s, err := Scheme()
+	if err != nil {
+		return nil, err
+	}
+	watched, err := labels.NewRequirement(kinds.WatchLabel, selection.In, []string{"Enabled", "enabled"})
+	if err != nil {
+		return nil, err
+	}
+	marked := cache.ByObject{Label: labels.NewSelector().Add(*watched)}
+	opts := manager.Options{
+		Scheme: s, Metrics: metricsserver.Options{BindAddress: o.MetricsAddr}, HealthProbeBindAddress: o.HealthAddr,
+		LeaderElection: o.LeaderElection, LeaderElectionID: p.Name + "-leader-election", LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         map[client.Object]cache.ByObject{&corev1.ConfigMap{}: marked, &corev1.Secret{}: marked},
+		},
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
+	}
+	if o.WatchLabelSelector != "" {
+		if opts.Cache.DefaultLabelSelector, err = labels.Parse(o.WatchLabelSelector); err != nil {
+			return nil, fmt.Errorf("-watch-label-selector: %w", err)
+		}
+	}
+	if !o.AllNamespaces {
+		if o.Namespace == "" {
+			return nil, errors.New("-watch-all-namespaces=false needs the own namespace in RUNTIME_NAMESPACE")
+		}
+		opts.Cache.DefaultNamespaces = map[string]cache.Config{o.Namespace: {}}
+	}
+	return manager.New(cluster, opts)
+}
+
+// store opens the storage and serves it as long as the manager runs.
+func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
+	s, err := store.Open(o.StoragePath, &store.Options{Keep: o.RetentionRecords, TTL: o.RetentionTTL})
+	if err != nil {
+		return nil, err
+	}
+	var listen net.ListenConfig
+	l, err := listen.Listen(context.Background(), "tcp", o.StorageAddr)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.Close())
+	}
+	host := o.StorageAdvAddr
+	if host == "" {
+		host = l.Addr().String()
+	}
+	env.Store, env.StoreURL = s, "http://"+host
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	err = mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return serve(ctx, server, l) }))
+	return func() {
+		l.Close() //nolint:errcheck // closed by the server before, unless it was never started
+		s.Close() //nolint:errcheck // only released
+	}, err
+}
+
+// serve serves until ctx ends.
+func serve(ctx context.Context, server *http.Server, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		server.Shutdown(end) //nolint:errcheck,contextcheck // it ends either way
+	})
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

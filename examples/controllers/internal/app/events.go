@@ -1,0 +1,76 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/gitopskit/gitopskit/notify"
+	"github.com/gitopskit/gitopskit/runtime/kube"
+)
+
+// events posts what is told about objects to an address, in the form of Flux.
+type events struct {
+	bus  *notify.Bus
+	mgr  manager.Manager
+	name string
+	host string
+}
+
+func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger) (*events, error) {
+	e := &events{mgr: mgr, name: name}
+	e.host, _ = os.Hostname() //nolint:errcheck // then there is none
+	if o.EventsAddr == "" {
+		return e, nil
+	}
+	hook, err := notify.NewWebhook(o.EventsAddr, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.bus, err = notify.NewBus(&notify.BusOptions{Lost: func(l notify.Delivery) {
+		logger.Warn("an event was not delivered", "reason", l.Event.Reason, "error", l.Err)
+	}}, notify.Route{Name: "events", Sender: hook})
+	return e, err
+}
+
+// send passes an event on. It never blocks.
+func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
+	if e.bus == nil {
+		return
+	}
+	gvk, err := apiutil.GVKForObject(obj, e.mgr.GetScheme())
+	if err != nil {
+		return
+	}
+	out := notify.Event{
+		InvolvedObject: notify.Object{
+			APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Namespace: obj.GetNamespace(), Name: obj.GetName(),
+			UID: string(obj.GetUID()), ResourceVersion: obj.GetResourceVersion(),
+		},
+		Timestamp: time.Now(), Message: event.Message, Reason: event.Reason, Metadata: map[string]string{},
+		ReportingController: e.name, ReportingInstance: e.host,
+	}
+	if event.Warning {
+		out.Severity = notify.SeverityError
+	}
+	for _, key := range slices.Sorted(maps.Keys(event.Metadata)) {
+		out.Metadata[gvk.Group+"/"+key] = event.Metadata[key]
+	}
+	e.bus.Emit(out)
+}
+
+func (e *events) close() {
+	if e.bus == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	e.bus.Close(ctx) //nolint:errcheck // what is left was given its time
+}

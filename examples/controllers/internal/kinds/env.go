@@ -1,0 +1,147 @@
+// Package kinds reconciles the kinds of Flux, one file for each, by assembling
+// packages of this module. The programs below examples/controllers run them.
+package kinds
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/tenancy"
+	"github.com/gitopskit/gitopskit/source"
+	"github.com/gitopskit/gitopskit/source/archive"
+	"github.com/gitopskit/gitopskit/source/store"
+)
+
+// Finalizer is what Flux puts on its objects.
+const Finalizer = "finalizers.fluxcd.io"
+
+// Env is what all kinds of one program share.
+type Env struct {
+	Manager manager.Manager
+	// Store keeps the artifacts of sources that this program reconciles; nil
+	// if it reconciles none. StoreURL is where it is served.
+	Store    *store.Store
+	StoreURL string
+	// Fetch downloads artifacts that are not in Store.
+	Fetch *archive.Client
+	// Policy and Clients say as whom objects are applied.
+	Policy  tenancy.Policy
+	Clients *tenancy.Clients
+	// Event and Observe are told what happens.
+	Event   func(ctx context.Context, obj client.Object, event kube.Event)
+	Observe func(kube.Observation)
+	// Workers is how many objects of a kind are reconciled at a time.
+	Workers int
+	// DependencyRetry is the pause of an object that waits for another.
+	DependencyRetry time.Duration
+	// MinRetry and MaxRetry are the shortest and the longest pause after a failure.
+	MinRetry, MaxRetry time.Duration
+	// Jitter spreads intervals.
+	Jitter float64
+	// FieldOwner owns what is written to the objects, and what is applied.
+	FieldOwner string
+	Log        *slog.Logger
+}
+
+// backoff is the pause of kinds that have no retry interval.
+func (e *Env) backoff() rt.Backoff { return rt.Backoff{Min: e.MinRetry, Max: e.MaxRetry} }
+
+// add fills in what all kinds have in common.
+func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], opts kube.Options[T]) (*kube.Controller[T], error) {
+	opts.Finalizer, opts.Workers, opts.Jitter = Finalizer, e.Workers, e.Jitter
+	opts.Event, opts.Observe, opts.Log = e.Event, e.Observe, e.Log
+	opts.RetryDependency, opts.FieldOwner = e.DependencyRetry, e.FieldOwner
+	return kube.Add(ctx, e.Manager, logic, opts)
+}
+
+// secret returns the data of a Secret, nil if there is no reference.
+func (e *Env) secret(ctx context.Context, namespace string, ref *meta.LocalObjectReference) (map[string][]byte, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	s := &corev1.Secret{}
+	if err := e.get(ctx, namespace, ref.Name, s); err != nil {
+		return nil, err
+	}
+	data := s.Data
+	if data == nil {
+		data = map[string][]byte{}
+	}
+	return data, nil
+}
+
+// get reads an object that another one refers to, from the API server.
+func (e *Env) get(ctx context.Context, namespace, name string, obj client.Object) error {
+	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, obj)
+	kind := strings.TrimPrefix(fmt.Sprintf("%T", obj), "*v1.")
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%s %s/%s does not exist", kind, namespace, name)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
+	}
+	return nil
+}
+
+// in adds what an error is about.
+func in(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// artifact opens the artifact of a source: from the store if it is in this
+// program, else over HTTP.
+func (e *Env) artifact(ctx context.Context, a *meta.Artifact) (*source.Artifact, error) {
+	want := digest.Digest(a.Digest)
+	if e.Store == nil || a.URL != e.StoreURL+"/"+a.Path {
+		return e.Fetch.Fetch(ctx, a.URL, want)
+	}
+	if err := e.Store.Verify(ctx, a.Path, want); err != nil {
+		return nil, err
+	}
+	f, err := e.Store.Open(a.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return source.ReadArchive(ctx, source.Revision{Digest: want}, f, nil)
+}
+
+// gone reports an artifact that is announced but not there (any more): the
+// source is about to say so itself.
+func gone(err error) bool {
+	return errors.Is(err, source.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
+}
+
+// reasonOf is the reason of a condition for the failure of a source.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, source.ErrUnauthorized):
+		return "AuthenticationFailed"
+	case errors.Is(err, source.ErrUnverified):
+		return "VerificationError"
+	case errors.Is(err, source.ErrInvalidSpec):
+		return "URLInvalid"
+	}
+	return "FetchFailed"
+}
+
+// limit is the timeout of a spec, or the one of Flux's sources.
+func limit(d time.Duration) time.Duration { return cmp.Or(d, time.Minute) }

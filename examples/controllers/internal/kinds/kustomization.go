@@ -1,0 +1,266 @@
+package kinds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/status"
+	"github.com/gitopskit/gitopskit/ssa"
+)
+
+// Kustomization reconciles kustomize.toolkit.fluxcd.io Kustomization.
+func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1.Kustomization], error) {
+	k := &kustomization{env: env, waits: map[client.ObjectKey]*health{}}
+	return add(ctx, env, k, kube.Options[*kustomizev1.Kustomization]{
+		Schedule: func(o *kustomizev1.Kustomization) kube.Schedule {
+			return kube.Schedule{Interval: o.GetRequeueAfter(), Retry: rt.Fixed(o.GetRetryInterval()), Timeout: o.GetTimeout(), Suspend: o.Spec.Suspend}
+		},
+		DependsOn: func(o *kustomizev1.Kustomization) (out []client.ObjectKey) {
+			for _, d := range o.GetDependsOn() {
+				out = append(out, client.ObjectKey{Namespace: or(d.Namespace, o.Namespace), Name: d.Name})
+			}
+			return out
+		},
+		Depends:    k.sameRevision,
+		References: func(o *kustomizev1.Kustomization) []kube.Reference { return append(configRefs(o), sourceRef(o)) },
+		Watches:    append(configWatches(), sourceWatches()...),
+	})
+}
+
+type kustomization struct {
+	env *Env
+
+	mu    sync.Mutex
+	waits map[client.ObjectKey]*health
+}
+
+// health is a wait for objects to become ready.
+type health struct {
+	revision   string
+	generation int64
+	done       bool
+	err        error
+}
+
+// Reconcile applies what the source has.
+func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
+	if err := r.refused(o); err != nil {
+		return kube.Fail(refusal(err), err)
+	}
+	artifact, missing := r.env.source(ctx, o.Spec.SourceRef.Kind, sourceRef(o).ObjectKey)
+	if missing != nil {
+		return *missing
+	}
+	if h := r.waited(o, pass, artifact.Revision); h != nil {
+		return r.healthy(o, pass, artifact.Revision, h)
+	}
+	o.Status.LastAttemptedRevision = artifact.Revision
+	content, err := r.env.artifact(ctx, artifact)
+	if gone(err) {
+		return kube.NotYet("ArtifactFailed", "the artifact of the source is not there yet: "+err.Error(), r.env.DependencyRetry)
+	}
+	if err != nil {
+		return kube.Fail("ArtifactFailed", err)
+	}
+	defer content.Close() //nolint:errcheck // only read
+	if dir := path.Clean("./" + o.Spec.Path); !isDir(content, dir) {
+		return kube.Fail("ArtifactFailed", fmt.Errorf("kustomization path not found: the artifact of %s has no directory %q", artifact.Revision, dir))
+	}
+	objects, err := r.build(ctx, o, content)
+	if err != nil {
+		return kube.Fail("BuildFailed", err)
+	}
+	return r.apply(ctx, o, pass, objects, artifact.Revision)
+}
+
+// apply applies the objects, prunes, and begins to wait.
+func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, revision string) kube.Result {
+	cluster, err := r.client(ctx, o, pass)
+	if err != nil {
+		return kube.Fail("ReconciliationFailed", err)
+	}
+	set, err := cluster.Apply(ctx, objects, nil)
+	if err == nil {
+		err = set.Err()
+	}
+	if err != nil {
+		return kube.Fail("ReconciliationFailed", err)
+	}
+	changed := set.Changed()
+	if o.Spec.Prune {
+		pruned, err := cluster.Prune(ctx, objects, nil)
+		if err == nil {
+			err = pruned.Err()
+		}
+		if err != nil {
+			return kube.Fail("PruneFailed", err)
+		}
+		changed = changed || pruned.Changed()
+		set.Changes = append(set.Changes, pruned.Changes...)
+	} else if err := forget(ctx, cluster, set); err != nil {
+		return kube.Fail("ReconciliationFailed", err)
+	}
+	if changed {
+		pass.Event(kube.Event{Reason: "Progressing", Message: set.Summary(), Metadata: map[string]string{"revision": revision}})
+	}
+	ids := checks(o, cluster, objects)
+	if len(ids) == 0 {
+		status.Delete(o, meta.HealthyCondition)
+		return r.done(o, pass, revision)
+	}
+	return r.wait(o, pass, cluster, ids, revision)
+}
+
+// wait watches the health of objects without holding a worker.
+func (r *kustomization) wait(o *kustomizev1.Kustomization, pass *kube.Pass, cluster *ssa.Client, ids []ssa.ObjectID, revision string) kube.Result {
+	h := &health{revision: revision, generation: o.Generation}
+	r.mu.Lock()
+	r.waits[pass.Key] = h
+	r.mu.Unlock()
+	message := fmt.Sprintf("running health checks for revision %s with a timeout of %v", revision, o.GetTimeout())
+	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionUnknown, Reason: "Progressing", Message: message})
+	const before = 500 * time.Millisecond // the pass itself times out
+	opts := &ssa.WaitOptions{AnyOwner: !o.Spec.Wait, Timeout: max(time.Until(pass.Deadline)-before, before)}
+	return kube.Wait("Progressing", message, rt.WakeWhen(func(ctx context.Context) {
+		_, err := cluster.Wait(ctx, ids, opts)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if ctx.Err() == nil {
+			h.done, h.err = true, err
+		}
+	}))
+}
+
+// waited returns the wait that this call of the pass goes on from.
+func (r *kustomization) waited(o *kustomizev1.Kustomization, pass *kube.Pass, revision string) *health {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.waits[pass.Key]
+	delete(r.waits, pass.Key)
+	if h == nil || pass.Why != rt.CauseWoken || h.revision != revision || h.generation != o.Generation {
+		return nil
+	}
+	if !h.done {
+		h.err = errors.New("timeout waiting for the objects to become ready")
+	}
+	return h
+}
+
+// healthy ends a wait.
+func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, revision string, h *health) kube.Result {
+	if h.err != nil {
+		status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse, Reason: "HealthCheckFailed", Message: h.err.Error()})
+		return kube.Fail("HealthCheckFailed", in("health check failed", h.err))
+	}
+	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "all objects are ready"})
+	return r.done(o, pass, revision)
+}
+
+// done ends a pass that has applied a revision.
+func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, revision string) kube.Result {
+	message := "Applied revision: " + revision
+	if o.Status.LastAppliedRevision != revision {
+		pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: message, Metadata: map[string]string{"revision": revision}})
+	}
+	o.Status.LastAppliedRevision = revision
+	return kube.Ready(message).Because("ReconciliationSucceeded").At(revision)
+}
+
+// Finalize deletes what was applied, as the deletion policy says.
+func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
+	policy := o.GetDeletionPolicy()
+	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination || policy == kustomizev1.DeletionPolicyMirrorPrune && o.Spec.Prune
+	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {
+		return kube.Ready("deleted")
+	}
+	cluster, err := r.client(ctx, o, pass)
+	if err != nil {
+		return kube.Fail("PruneFailed", err)
+	}
+	if lost := r.identityLost(ctx, o); lost != nil {
+		pass.Event(kube.Event{Warning: true, Reason: "PruneFailed", Message: fmt.Sprintf("%v: the objects in the inventory are left behind", lost)})
+		return kube.Ready("deleted")
+	}
+	set, err := cluster.Prune(ctx, nil, nil)
+	if err == nil {
+		err = set.Err()
+	}
+	if err == nil && policy == kustomizev1.DeletionPolicyWaitForTermination {
+		_, err = cluster.WaitDeleted(ctx, set.Objects(), &ssa.WaitOptions{Timeout: o.GetTimeout()})
+	}
+	if err != nil {
+		return kube.Fail("PruneFailed", err)
+	}
+	pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: set.Summary()})
+	return kube.Ready("deleted")
+}
+
+// checks are the objects whose health matters.
+func checks(o *kustomizev1.Kustomization, cluster *ssa.Client, objects []*unstructured.Unstructured) []ssa.ObjectID {
+	var ids []ssa.ObjectID
+	if o.Spec.Wait {
+		for _, obj := range objects {
+			ids = append(ids, cluster.ID(obj))
+		}
+		return ids
+	}
+	for _, h := range o.Spec.HealthChecks {
+		gv, _ := schema.ParseGroupVersion(h.APIVersion) //nolint:errcheck // an unknown kind is reported by the wait
+		ids = append(ids, ssa.ObjectID{Group: gv.Group, Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})
+	}
+	return ids
+}
+
+// forget drops from the inventory what is not applied any more, which is left
+// in the cluster.
+func forget(ctx context.Context, cluster *ssa.Client, set *ssa.ChangeSet) error {
+	inv, err := cluster.Inventory.Load(ctx)
+	if err != nil {
+		return err
+	}
+	keep := set.Objects()
+	n := len(inv.Entries)
+	inv.Entries = slices.DeleteFunc(inv.Entries, func(e ssa.Entry) bool { return !slices.Contains(keep, e.Object) })
+	if len(inv.Entries) == n {
+		return nil
+	}
+	return cluster.Inventory.Save(ctx, inv)
+}
+
+func isDir(tree fs.FS, name string) bool {
+	info, err := fs.Stat(tree, name)
+	return err == nil && info.IsDir()
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// sourceRef names the source of a Kustomization.
+func sourceRef(o *kustomizev1.Kustomization) kube.Reference {
+	ref := o.Spec.SourceRef
+	return kube.Reference{
+		GroupKind: schema.GroupKind{Group: sourcev1.GroupVersion.Group, Kind: ref.Kind},
+		ObjectKey: client.ObjectKey{Namespace: or(ref.Namespace, o.Namespace), Name: strings.TrimSpace(ref.Name)},
+	}
+}
