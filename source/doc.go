@@ -19,6 +19,10 @@
 // the sources that need nothing but a directory; the packages below this one
 // read Git repositories and other places. sourcetest checks an implementation.
 //
+// Files travel as archives: WriteArchive and ReadArchive have one policy for
+// everything that a tar archive may hold. Ignore shows a tree without what Flux
+// leaves out of an artifact, and MapFS makes one of content in memory.
+//
 // # Identity
 //
 // A Revision is the source's own name for its content: a commit, a manifest's
@@ -28,10 +32,10 @@
 //
 // # Errors
 //
-// Every error is an *Error that names the operation and the source, and is one
-// of the classes ErrNotFound, ErrUnauthorized, ErrInvalidSpec, ErrUnverified,
-// ErrLimit, ErrUnsafePath and ErrUnavailable by errors.Is, or the error of the
-// context. Its method Terminal says whether only another input can help, and
+// Every error of a Source is an *Error that names the operation and the source;
+// those of functions only say what they did. Each is one of the classes
+// ErrNotFound, ErrUnauthorized, ErrInvalidSpec, ErrUnverified, ErrLimit,
+// ErrUnsafePath and ErrUnavailable by errors.Is, or the error of the context. Its method Terminal says whether only another input can help, and
 // RetryAfter how long the server wants to be left alone. No error contains a
 // credential.
 //

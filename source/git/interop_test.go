@@ -94,7 +94,7 @@ func startSSHD(t *testing.T, hostKey []byte, authorized ssh.PublicKey, settings 
 	return s
 }
 
-// TestInteropOpenSSH reads a repository through OpenSSH, with every type of host key, by protocol 2 and by protocol 0.
+// TestInteropOpenSSH reads and writes a repository through OpenSSH, with every type of host key, by protocol 2 and by protocol 0.
 func TestInteropOpenSSH(t *testing.T) {
 	account, err := user.Current()
 	if err != nil {
@@ -122,6 +122,15 @@ func TestInteropOpenSSH(t *testing.T) {
 				}
 				if got, want := contents(t, a), archived(t, repos, "main"); len(got) != len(want) || got["run.sh"] != want["run.sh"] {
 					t.Errorf("%d files, want %d", len(got), len(want))
+				}
+				src := newSource(t, url, options(private, host.PublicKey()))
+				made, err := src.Commit(t.Context(), a.Revision, change(map[string][]byte{"pushed": []byte(kind + protocol)}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				branch := kind + "-" + protocol
+				if rev, err := src.Push(t.Context(), made, &git.PushOptions{Branch: branch}); err != nil || run(t, repos, "rev-parse", branch) != rev.Digest.Encoded() {
+					t.Errorf("push: %v, %v", rev, err)
 				}
 				stranger, strangerPrivate := newKey(t, kind, "")
 				if _, err := newSource(t, url, options(strangerPrivate, host.PublicKey())).Resolve(t.Context()); !errors.Is(err, source.ErrUnauthorized) {

@@ -1,8 +1,11 @@
 package git_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +249,27 @@ func TestPushSSH(t *testing.T) {
 		t.Errorf("%v, %v", rev, err)
 	}
 	run(t, f.git, "fsck", "--strict", "--full")
+}
+
+// More than fits any buffer on the way.
+func TestPushLarge(t *testing.T) {
+	host, _ := newKey(t, "ed25519", "")
+	f := newSSH(t, gitserver.SSHOptions{HostKeys: []ssh.Signer{host}})
+	f.git.Writable = true
+	web := httptest.NewServer(f.git)
+	defer web.Close()
+	for url, opts := range map[string]*git.Options{f.url: f.options(line(f.addr, host.PublicKey())), web.URL + "/app.git": nil} {
+		random := make([]byte, 5<<20)
+		_, _ = rand.Read(random)
+		src := newSource(t, url, opts)
+		made := makeCommit(t, src, change(map[string][]byte{"large": random}))
+		if _, err := src.Push(t.Context(), made, nil); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := get(t, src).ReadFile("large"); err != nil || !bytes.Equal(data, random) {
+			t.Errorf("%d bytes, %v", len(data), err)
+		}
+	}
 }
 
 func TestPushBroken(t *testing.T) {

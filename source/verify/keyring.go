@@ -15,6 +15,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
@@ -160,6 +161,9 @@ func (k *Keyring) verifyPGP(s *signed, e *source.Evidence) error {
 	sig, signer, err := openpgp.VerifyDetachedSignature(k.pgp, bytes.NewReader(s.payload), block.Body, nil)
 	if err != nil {
 		return err
+	}
+	if sig.SigType != packet.SigTypeBinary {
+		return errors.New("it is over text, whose line ends anybody may change")
 	}
 	switch sig.Hash {
 	case crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:

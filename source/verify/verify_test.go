@@ -256,7 +256,12 @@ func TestVerifyRefuses(t *testing.T) {
 			t.Errorf("hash SHA-1: %v", err)
 		}
 	}
+	var text bytes.Buffer
+	if err := openpgp.ArmoredDetachSignText(&text, entity, strings.NewReader(commitHead+message), nil); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct{ object, want string }{
+		"text":                 {withSignature(text.Bytes()), "line ends"},
 		"nothing":              {"", "neither a commit nor a tag"},
 		"blob":                 {"hello", "neither a commit nor a tag"},
 		"unsigned commit":      {commitHead + message, "not signed"},
