@@ -72,6 +72,29 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Where plain HTTP is allowed it is for registries that have nothing better: one
+// that answers by https cannot lead there.
+func TestRedirectToPlainHTTP(t *testing.T) {
+	srv := registry.New()
+	web := httptest.NewTLSServer(srv)
+	defer web.Close()
+	put(t, srv, "a", "latest")
+	plain, elsewhere := newRegistry(t)
+	put(t, plain, "a", "latest")
+	host := strings.TrimSuffix(strings.TrimPrefix(elsewhere, "oci://"), "/org/app")
+	srv.SetFaults(func(r registry.Request) *registry.Fault {
+		if !strings.Contains(r.Path, "/blobs/") {
+			return nil
+		}
+		return &registry.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"http://" + host + r.Path}}}
+	})
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	refuses(t, open(t, "oci://"+web.Listener.Addr().String()+"/org/app", &oci.Options{Client: oci.Client{CAs: ca}}), source.ErrUnavailable)
+	if n := len(plain.Requests()); n > 0 {
+		t.Errorf("%d requests by plain HTTP", n)
+	}
+}
+
 // Plain HTTP has to be allowed, also on this machine.
 func TestPlainHTTPIsSpelledOut(t *testing.T) {
 	srv, url := newRegistry(t)
