@@ -25,6 +25,8 @@ var (
 	ErrSchema = errors.New("values do not fit the schema of the chart")
 	// ErrTemplate: a template failed, or its output is not a manifest.
 	ErrTemplate = errors.New("template failed")
+	// ErrRelease: the release has no name that Helm accepts, or no namespace.
+	ErrRelease = errors.New("invalid release")
 	// ErrNotFound: a referenced ConfigMap or Secret does not exist.
 	ErrNotFound = errors.New("object not found")
 	// ErrKeyNotFound: a referenced ConfigMap or Secret lacks the key.
@@ -68,7 +70,7 @@ func (e *Error) Terminal() bool {
 		return false
 	}
 	for _, class := range []error{
-		ErrInvalid, ErrLibrary, ErrUnsupported, ErrKubeVersion, ErrUnsafePath, ErrLimit, ErrSchema, ErrTemplate, ErrValues, fs.ErrNotExist,
+		ErrInvalid, ErrLibrary, ErrUnsupported, ErrKubeVersion, ErrUnsafePath, ErrLimit, ErrSchema, ErrTemplate, ErrRelease, fs.ErrNotExist,
 	} {
 		if errors.Is(e.Err, class) {
 			return true

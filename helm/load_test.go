@@ -232,7 +232,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(archive)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		chart, err := helm.Load(t.Context(), mapFS(txtar.Parse(data)), ".", nil)
+		chart, err := helm.Load(t.Context(), mapFS(txtar.Parse(data)), ".", &helm.LoadOptions{Limits: helm.LoadLimits{Files: 100}})
 		if err == nil {
 			_, err = helm.Render(t.Context(), chart, helm.Release{Name: "a", Namespace: "b"}, nil, &helm.RenderOptions{Limits: helm.RenderLimits{Time: time.Second}})
 		}

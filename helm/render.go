@@ -166,10 +166,10 @@ func (r *rendering) render(ctx context.Context, c *Chart, values map[string]any)
 // validate reports a name that Helm would refuse.
 func (r Release) validate() error {
 	if err := chartutil.ValidateReleaseName(r.Name); err != nil {
-		return fmt.Errorf("%w: the name of the release, %q: %w", ErrValues, r.Name, err)
+		return fmt.Errorf("%w: name %q: %w", ErrRelease, r.Name, err)
 	}
 	if r.Namespace == "" {
-		return fmt.Errorf("%w: the release has no namespace", ErrValues)
+		return fmt.Errorf("%w: it has no namespace", ErrRelease)
 	}
 	return nil
 }
