@@ -29,7 +29,9 @@ import (
 
 // all is the program with every kind.
 func all() app.Program {
-	return app.Program{Name: "gitopskit", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.Kustomization)}}
+	return app.Program{Name: "gitopskit", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket),
+		app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.Kustomization),
+	}}
 }
 
 // sealed encrypts the data of a Secret for an age key, as sops does.

@@ -7,5 +7,7 @@ import (
 )
 
 func main() {
-	app.Main(app.Program{Name: "source-controller", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository)}})
+	app.Main(app.Program{Name: "source-controller", Stores: true, Kinds: []app.Kind{
+		app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket), app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart),
+	}})
 }

@@ -28,9 +28,11 @@ type publisher interface {
 // sources are the kinds that announce artifacts.
 func sources() map[string]func() publisher {
 	return map[string]func() publisher{
-		sourcev1.GitRepositoryKind: func() publisher { return &sourcev1.GitRepository{} },
-		sourcev1.OCIRepositoryKind: func() publisher { return &sourcev1.OCIRepository{} },
-		sourcev1.BucketKind:        func() publisher { return &sourcev1.Bucket{} },
+		sourcev1.GitRepositoryKind:  func() publisher { return &sourcev1.GitRepository{} },
+		sourcev1.OCIRepositoryKind:  func() publisher { return &sourcev1.OCIRepository{} },
+		sourcev1.BucketKind:         func() publisher { return &sourcev1.Bucket{} },
+		sourcev1.HelmRepositoryKind: func() publisher { return &sourcev1.HelmRepository{} },
+		sourcev1.HelmChartKind:      func() publisher { return &sourcev1.HelmChart{} },
 	}
 }
 
@@ -54,8 +56,8 @@ func (e *Env) source(ctx context.Context, kind string, key client.ObjectKey) (*m
 	return src.GetArtifact(), nil
 }
 
-// sourceWatches begin passes when a source has a new artifact.
-func sourceWatches() []kube.Watch {
+// sourceWatches begin passes when a source of the kinds has a new artifact.
+func sourceWatches(kinds ...string) []kube.Watch {
 	changed := func(old, new client.Object) bool {
 		before, ok1 := old.(publisher)
 		after, ok2 := new.(publisher)
@@ -66,8 +68,8 @@ func sourceWatches() []kube.Watch {
 		return a == nil || !after.GetArtifact().HasRevision(a.Revision) || !after.GetArtifact().HasDigest(a.Digest)
 	}
 	var out []kube.Watch
-	for _, make := range sources() {
-		out = append(out, kube.Watch{Object: make(), Changed: changed})
+	for _, kind := range kinds {
+		out = append(out, kube.Watch{Object: sources()[kind](), Changed: changed})
 	}
 	return out
 }

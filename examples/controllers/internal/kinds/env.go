@@ -3,12 +3,14 @@
 package kinds
 
 import (
-	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -143,5 +146,21 @@ func reasonOf(err error) string {
 	return "FetchFailed"
 }
 
-// limit is the timeout of a spec, or the one of Flux's sources.
-func limit(d time.Duration) time.Duration { return cmp.Or(d, time.Minute) }
+// schedule is that of a source; its timeout is a minute unless the spec has one.
+func (e *Env) schedule(interval metav1.Duration, timeout *metav1.Duration, suspend bool) kube.Schedule {
+	s := kube.Schedule{Interval: interval.Duration, Timeout: time.Minute, Retry: e.backoff(), Suspend: suspend}
+	if timeout != nil {
+		s.Timeout = timeout.Duration
+	}
+	return s
+}
+
+// fingerprint tells one content of a Secret from another.
+func fingerprint(data map[string][]byte) [sha256.Size]byte {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(h, "%q %d\n", name, len(data[name])) //nolint:errcheck // a hash takes everything
+		h.Write(data[name])                              //nolint:errcheck // a hash takes everything
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}

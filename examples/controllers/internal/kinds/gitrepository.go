@@ -18,12 +18,7 @@ import (
 func GitRepository(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.GitRepository], error) {
 	return add(ctx, env, &gitRepository{sourceKind{env, sourcev1.GitRepositoryKind}}, kube.Options[*sourcev1.GitRepository]{
 		Schedule: func(o *sourcev1.GitRepository) kube.Schedule {
-			s := kube.Schedule{Interval: o.GetRequeueAfter(), Retry: env.backoff(), Suspend: o.Spec.Suspend}
-			if o.Spec.Timeout != nil {
-				s.Timeout = o.Spec.Timeout.Duration
-			}
-			s.Timeout = limit(s.Timeout)
-			return s
+			return env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
 		},
 	})
 }

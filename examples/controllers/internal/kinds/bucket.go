@@ -1,0 +1,92 @@
+package kinds
+
+import (
+	"context"
+	"fmt"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+
+	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/secrets"
+	"github.com/gitopskit/gitopskit/source/bucket"
+)
+
+// Bucket reconciles source.toolkit.fluxcd.io Bucket.
+func Bucket(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.Bucket], error) {
+	return add(ctx, env, &bucketKind{sourceKind{env, sourcev1.BucketKind}}, kube.Options[*sourcev1.Bucket]{
+		Schedule: func(o *sourcev1.Bucket) kube.Schedule {
+			return env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
+		},
+	})
+}
+
+type bucketKind struct{ sourceKind }
+
+// bucketUnsupported are the fields that cannot be honoured yet.
+func bucketUnsupported() []string {
+	return []string{"spec.provider!=generic", "spec.sts", "spec.serviceAccountName", "spec.proxySecretRef"}
+}
+
+// Reconcile publishes the objects of the bucket.
+func (r *bucketKind) Reconcile(ctx context.Context, o *sourcev1.Bucket, pass *kube.Pass) kube.Result {
+	if err := kube.Unsupported(o, bucketUnsupported()...); err != nil {
+		return kube.Fail("UnsupportedField", err)
+	}
+	lister, err := r.lister(ctx, o)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	defer lister.CloseIdleConnections()
+	src, err := bucket.New(o.Spec.Endpoint+"/"+o.Spec.BucketName, lister, &bucket.Options{Prefix: o.Spec.Prefix, Ignore: text(o.Spec.Ignore)})
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	rev, err := src.Resolve(ctx)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	if o.Status.Artifact.HasRevision(rev.String()) && sameText(o.Spec.Ignore, o.Status.ObservedIgnore) && r.stored(ctx, o.Status.Artifact) {
+		return r.succeed(ctx, o, o.Status.Artifact)
+	}
+	content, err := src.Fetch(ctx, rev)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	defer content.Close() //nolint:errcheck // only read
+	artifact, err := r.publish(ctx, o, content, rev.String(), nil)
+	if err != nil {
+		return kube.Fail("StorageOperationFailed", err)
+	}
+	if old := o.Status.Artifact; old == nil || old.Digest != artifact.Digest || old.Revision != artifact.Revision {
+		tellNew(pass, artifact, fmt.Sprintf("stored artifact of bucket '%s'", o.Spec.BucketName))
+	}
+	o.Status.Artifact, o.Status.ObservedIgnore = artifact, o.Spec.Ignore
+	return r.succeed(ctx, o, artifact)
+}
+
+// Finalize removes what was published.
+func (r *bucketKind) Finalize(_ context.Context, o *sourcev1.Bucket, _ *kube.Pass) kube.Result {
+	return r.finalize(o)
+}
+
+// lister is the server of a spec, with its credentials.
+func (r *bucketKind) lister(ctx context.Context, o *sourcev1.Bucket) (*bucket.S3, error) {
+	opts := &bucket.S3Options{Region: o.Spec.Region, PlainHTTP: o.Spec.Insecure}
+	data, err := r.env.secret(ctx, o.Namespace, o.Spec.SecretRef)
+	if err != nil {
+		return nil, err
+	}
+	if data != nil {
+		if opts.AccessKey, opts.SecretKey, opts.SessionToken, err = secrets.AccessKey(data); err != nil {
+			return nil, in("Secret "+o.Namespace+"/"+o.Spec.SecretRef.Name, err)
+		}
+	}
+	certs, err := r.env.secret(ctx, o.Namespace, o.Spec.CertSecretRef)
+	if err != nil {
+		return nil, err
+	}
+	if opts.TLS, err = secrets.TLS(certs); err != nil {
+		return nil, in("Secret "+o.Namespace+"/"+o.Spec.CertSecretRef.Name, err)
+	}
+	return bucket.NewS3(o.Spec.Endpoint, o.Spec.BucketName, opts)
+}

@@ -1,0 +1,150 @@
+package kinds
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/secrets"
+	"github.com/gitopskit/gitopskit/source/helmrepo"
+	"github.com/gitopskit/gitopskit/source/oci"
+)
+
+// HelmRepository reconciles source.toolkit.fluxcd.io HelmRepository.
+func HelmRepository(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.HelmRepository], error) {
+	logic := &helmRepository{sourceKind: sourceKind{env, sourcev1.HelmRepositoryKind}, open: map[client.ObjectKey]*opened{}}
+	return add(ctx, env, logic, kube.Options[*sourcev1.HelmRepository]{
+		Schedule: func(o *sourcev1.HelmRepository) kube.Schedule {
+			s := env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
+			s.Interval = o.GetRequeueAfter()
+			return s
+		},
+	})
+}
+
+// helmRepository keeps repositories open between passes, for the conditional
+// requests of an index.
+type helmRepository struct {
+	sourceKind
+
+	mu   sync.Mutex
+	open map[client.ObjectKey]*opened
+}
+
+type opened struct {
+	generation int64
+	secret     string
+	index      *helmrepo.Index
+}
+
+// helmRepositoryUnsupported are the fields that cannot be honoured yet.
+func helmRepositoryUnsupported() []string {
+	return []string{"spec.provider!=generic", "spec.accessFrom"}
+}
+
+// Reconcile publishes the index of the repository.
+func (r *helmRepository) Reconcile(ctx context.Context, o *sourcev1.HelmRepository, pass *kube.Pass) kube.Result {
+	if err := kube.Unsupported(o, helmRepositoryUnsupported()...); err != nil {
+		return kube.Fail("UnsupportedField", err)
+	}
+	opts, secret, err := r.env.helmOptions(ctx, o)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	if o.Spec.Type == sourcev1.HelmRepositoryTypeOCI {
+		return kube.Ready("Helm repository is ready")
+	}
+	index, err := r.index(o, opts, secret)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	rev, err := index.Resolve(ctx)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	if o.Status.Artifact.HasRevision(rev.String()) && r.stored(ctx, o.Status.Artifact) {
+		return r.succeed(ctx, o, o.Status.Artifact)
+	}
+	content, err := index.Fetch(ctx, rev)
+	if err != nil {
+		return r.fail(o, reasonOf(err), err)
+	}
+	defer content.Close() //nolint:errcheck // only read
+	f, err := content.Open(helmrepo.IndexFile)
+	if err != nil {
+		return r.fail(o, "FetchFailed", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := r.env.Store.PutBlob(ctx, r.key(o), "index-"+rev.Digest.Encoded()+".yaml", f)
+	if err != nil {
+		return kube.Fail("StorageOperationFailed", err)
+	}
+	artifact := r.announce(info, rev.String(), nil)
+	if !o.Status.Artifact.HasRevision(artifact.Revision) {
+		tellNew(pass, artifact, fmt.Sprintf("stored fetched index of size %d from '%s'", info.Size, o.Spec.URL))
+	}
+	o.Status.Artifact = artifact
+	return r.succeed(ctx, o, artifact)
+}
+
+// Finalize removes what was published.
+func (r *helmRepository) Finalize(_ context.Context, o *sourcev1.HelmRepository, pass *kube.Pass) kube.Result {
+	r.mu.Lock()
+	delete(r.open, pass.Key)
+	r.mu.Unlock()
+	return r.finalize(o)
+}
+
+// index opens the repository of a spec, or returns the one of the last pass.
+func (r *helmRepository) index(o *sourcev1.HelmRepository, opts *helmrepo.Options, secret string) (*helmrepo.Index, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := client.ObjectKeyFromObject(o)
+	if known := r.open[key]; known != nil && known.generation == o.Generation && known.secret == secret {
+		return known.index, nil
+	}
+	repo, err := helmrepo.New(o.Spec.URL, opts)
+	if err != nil {
+		return nil, err
+	}
+	index, err := repo.Index()
+	if err == nil {
+		r.open[key] = &opened{o.Generation, secret, index}
+	}
+	return index, err
+}
+
+// helmOptions reads how to reach a Helm repository. The text tells whether the
+// Secrets have changed.
+func (e *Env) helmOptions(ctx context.Context, o *sourcev1.HelmRepository) (*helmrepo.Options, string, error) {
+	opts := &helmrepo.Options{PassCredentials: o.Spec.PassCredentials, Client: oci.Client{Insecure: o.Spec.Insecure}}
+	data, err := e.secret(ctx, o.Namespace, o.Spec.SecretRef)
+	if err != nil {
+		return nil, "", err
+	}
+	certs, err := e.secret(ctx, o.Namespace, o.Spec.CertSecretRef)
+	if err != nil {
+		return nil, "", err
+	}
+	switch {
+	case secrets.Has(data, "username"), secrets.Has(data, "password"):
+		opts.Username, opts.Password, err = secrets.BasicAuth(data)
+	case secrets.Has(data, ".dockerconfigjson"):
+		opts.Keychain, err = secrets.Keychain(data)
+	}
+	if err != nil {
+		return nil, "", in("Secret "+o.Namespace+"/"+o.Spec.SecretRef.Name, err)
+	}
+	tlsData, tlsRef := certs, o.Spec.CertSecretRef
+	if certs == nil {
+		tlsData, tlsRef = data, o.Spec.SecretRef
+	}
+	if opts.TLS, err = secrets.TLS(tlsData); err != nil {
+		return nil, "", in("Secret "+o.Namespace+"/"+tlsRef.Name, err)
+	}
+	return opts, fmt.Sprintf("%x %x", fingerprint(data), fingerprint(certs)), nil
+}
