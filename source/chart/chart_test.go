@@ -262,6 +262,11 @@ func TestRefuses(t *testing.T) {
 		{"dependency missing", dep("{name: l, version: 1, repository: 'file://../l'}"), "", nil, source.ErrNotFound, "charts/l"},
 		{"dependency of another version", dep("{name: app, version: 9.x, repository: 'file://../../other'}"), "", nil, source.ErrNotFound, "other"},
 		{"dependency on itself", dep("{name: app, version: 1.x, repository: 'file://.'}"), "", nil, source.ErrInvalidSpec, "itself"},
+		{"dependencies in a circle", map[string]string{
+			"charts/app/Chart.yaml": appChart + "dependencies:\n- {name: b, version: 1.x, repository: 'file://../b'}\n",
+			"charts/b/Chart.yaml":   "apiVersion: v2\nname: b\nversion: 1.0.0\ndependencies:\n- {name: app, version: 1.x, repository: 'file://../app'}\n",
+		}, "", nil, source.ErrInvalidSpec, "itself"},
+		{"dependencies without end", chain(12), "", nil, source.ErrLimit, "more than 8 times"},
 		{"dependency by alias", dep("{name: l, version: 1, repository: '@stable'}"), "", nil, source.ErrInvalidSpec, "@stable"},
 		{"dependency of nowhere", dep("{name: l, version: 1}"), "", nil, source.ErrInvalidSpec, "no repository"},
 		{"dependency of a repository", dep("{name: l, version: 1, repository: 'https://example.com'}"), "", nil, source.ErrInvalidSpec, "Options.Dependencies"},
@@ -292,6 +297,24 @@ func TestRefuses(t *testing.T) {
 				t.Errorf("not a *source.Error: %v", err)
 			}
 		})
+	}
+}
+
+// chain is a chart that depends on one that depends on one ...
+func chain(n int) map[string]string {
+	charts := map[string]string{"charts/app/Chart.yaml": appChart + "dependencies:\n- {name: c0, version: 1.x, repository: 'file://../c0'}\n"}
+	for i := range n {
+		charts[fmt.Sprintf("charts/c%d/Chart.yaml", i)] = fmt.Sprintf("apiVersion: v2\nname: c%d\nversion: 1.0.0\ndependencies:\n- {name: c%d, version: 1.x, repository: 'file://../c%d'}\n", i, i+1, i+1)
+	}
+	return charts
+}
+
+// A chart has files, and nothing that is read otherwise.
+func TestPipe(t *testing.T) {
+	tree := files(nil)
+	tree["charts/app/templates/pipe"] = &fstest.MapFile{Mode: fs.ModeNamedPipe | 0o644}
+	if _, err := chart.Build(t.Context(), tree, "charts/app", nil); !errors.Is(err, source.ErrUnsafePath) {
+		t.Error(err)
 	}
 }
 

@@ -321,6 +321,23 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Neither a redirect nor the index makes us send credentials of their own.
+func TestCredentialsOfOthers(t *testing.T) {
+	other, elsewhere := newServer(t, "1.0.0")
+	with := strings.Replace(elsewhere, "http://", "http://them:theirs@", 1)
+	srv, url := newServer(t, "1.0.0")
+	srv.SetFaults(func(chartserver.Request) *chartserver.Fault {
+		return &chartserver.Fault{Status: http.StatusFound, Header: http.Header{"Location": {with + "/index.yaml"}}}
+	})
+	refuses(t, find(t, open(t, url, nil), "app", ""), source.ErrUnavailable)
+	srv.SetFaults(nil)
+	srv.SetIndex(bytes.ReplaceAll(srv.Index(), []byte("app-1.0.0.tgz"), []byte(with+"/app-1.0.0.tgz")))
+	refuses(t, find(t, open(t, url, nil), "app", ""), source.ErrUnavailable)
+	if n := len(other.Requests()); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // A chart that is no chart is not one because the index has its digest.
 func TestNotAChart(t *testing.T) {
 	srv, url := newServer(t)

@@ -117,6 +117,43 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Limits.Download is for everything that one call receives.
+func TestDownloadIsSummed(t *testing.T) {
+	srv, url := newRegistry(t)
+	layer := content(t, map[string]string{"a": "b"})
+	digest := srv.PutImage("org/app", nil, layer)
+	srv.Tag("org/app", digest, "latest")
+	manifest := len(srv.Manifest("org/app", digest))
+	most := max(manifest, len(layer.Data)) + 50
+	if most >= manifest+len(layer.Data) {
+		t.Fatalf("%d and %d bytes prove nothing", manifest, len(layer.Data))
+	}
+	err := try(t, open(t, url, &oci.Options{Limits: source.Limits{Download: int64(most)}}), source.ErrLimit)
+	if !strings.Contains(err.Error(), "Download") {
+		t.Error(err)
+	}
+}
+
+// A manifest that lies about the size of a layer is not believed.
+func TestSizeOfLayer(t *testing.T) {
+	srv, url := newRegistry(t)
+	layer := content(t, map[string]string{"a": "b"})
+	digest := srv.PutImage("org/app", nil, layer)
+	for _, wrong := range []int{-1, 1} {
+		size := fmt.Sprintf(`"size":%d}]`, len(layer.Data))
+		data := strings.Replace(string(srv.Manifest("org/app", digest)), size, fmt.Sprintf(`"size":%d}]`, len(layer.Data)+wrong), 1)
+		if data == string(srv.Manifest("org/app", digest)) {
+			t.Fatal("nothing was replaced")
+		}
+		srv.PutRaw("org/app", "latest", "application/vnd.oci.image.manifest.v1+json", []byte(data))
+		class := source.ErrUnverified
+		if wrong > 0 {
+			class = source.ErrUnavailable // it may have been cut
+		}
+		refuses(t, open(t, url, nil), class)
+	}
+}
+
 // A registry that never ends costs no more than the limit.
 func TestDownloadIsCounted(t *testing.T) {
 	srv, url := newRegistry(t)

@@ -238,13 +238,17 @@ func TestUnreachable(t *testing.T) {
 func TestNextPageOnAnotherHost(t *testing.T) {
 	srv, url := newRegistry(t)
 	put(t, srv, "a", "1.0.0")
+	other, elsewhere := newRegistry(t)
 	srv.SetFaults(func(r registry.Request) *registry.Fault {
 		if !strings.Contains(r.Path, "/tags/") {
 			return nil
 		}
-		return &registry.Fault{Status: 200, Body: []byte(`{"tags":["1.0.0"]}`), Header: http.Header{"Link": {`<http://other.example/v2/x>; rel="next"`}}}
+		return &registry.Fault{Status: 200, Body: []byte(`{"tags":["1.0.0"]}`), Header: http.Header{"Link": {`<` + strings.Replace(elsewhere, "oci:", "http:", 1) + `>; rel="next"`}}}
 	})
 	refuses(t, open(t, url, &oci.Options{Ref: oci.Ref{SemVer: "*"}}), source.ErrUnavailable)
+	if n := len(other.Requests()); n > 0 {
+		t.Errorf("%d requests to another host", n)
+	}
 	srv.SetFaults(func(r registry.Request) *registry.Fault {
 		if !strings.Contains(r.Path, "/tags/") {
 			return nil

@@ -281,6 +281,16 @@ func TestRefuses(t *testing.T) {
 			refer(srv, d, bytes.Replace(newBundle(t, s, statement(d, signPredicate)), []byte("v0.3"), []byte("v0.1"), 1))
 		}, "not supported"},
 		{"bundle of a message", func(srv *registry.Server, d string) { refer(srv, d, []byte(`{"mediaType":"`+bundleType+`"}`)) }, "no signed statement"},
+		{"two signatures", func(srv *registry.Server, d string) {
+			b := newBundle(t, s, statement(d, signPredicate))
+			refer(srv, d, bytes.Replace(b, []byte(`"signatures":[`), []byte(`"signatures":[{"sig":"AA=="},`), 1))
+		}, "2 signatures"},
+		{"statement of another type", func(srv *registry.Server, d string) {
+			refer(srv, d, newBundle(t, s, strings.Replace(statement(d, signPredicate), "Statement/v1", "Link/v1", 1)))
+		}, "not supported"},
+		{"payload type of another format", func(srv *registry.Server, d string) {
+			refer(srv, d, bytes.Replace(newBundle(t, s, statement(d, signPredicate)), []byte("vnd.in-toto+json"), []byte("vnd.other+json"), 1))
+		}, "not supported"},
 		{"bundle that is none", func(srv *registry.Server, d string) { refer(srv, d, []byte("[")) }, "malformed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
