@@ -11,35 +11,54 @@ import (
 )
 
 // Chart is a loaded chart with its dependencies. It is immutable and safe for
-// concurrent use: a render works on a copy.
+// concurrent use: a render works on a copy. Only [Load] and [LoadArchive] make
+// one that can be rendered.
 type Chart struct {
 	chart *chart.Chart
 }
 
 // Name returns the name of the chart.
-func (c *Chart) Name() string { return c.chart.Metadata.Name }
+func (c *Chart) Name() string { return c.metadata().Name }
 
 // Version returns the version of the chart.
-func (c *Chart) Version() string { return c.chart.Metadata.Version }
+func (c *Chart) Version() string { return c.metadata().Version }
 
 // AppVersion returns the version of what the chart installs, empty if it says none.
-func (c *Chart) AppVersion() string { return c.chart.Metadata.AppVersion }
+func (c *Chart) AppVersion() string { return c.metadata().AppVersion }
 
 // KubeVersion returns the constraint on the version of Kubernetes, empty if there is none.
-func (c *Chart) KubeVersion() string { return c.chart.Metadata.KubeVersion }
+func (c *Chart) KubeVersion() string { return c.metadata().KubeVersion }
 
 // Deprecated reports whether the chart says that it should not be used any more.
-func (c *Chart) Deprecated() bool { return c.chart.Metadata.Deprecated }
+func (c *Chart) Deprecated() bool { return c.metadata().Deprecated }
 
 // Library reports whether only other charts can use the chart.
-func (c *Chart) Library() bool { return c.chart.Metadata.Type == "library" }
+func (c *Chart) Library() bool { return c.metadata().Type == "library" }
 
 // Values returns a copy of the default values.
-func (c *Chart) Values() map[string]any { return copyMap(c.chart.Values) }
+func (c *Chart) Values() map[string]any {
+	if c.empty() {
+		return nil
+	}
+	return copyMap(c.chart.Values)
+}
+
+// empty reports a chart that was not loaded.
+func (c *Chart) empty() bool { return c == nil || c.chart == nil }
+
+func (c *Chart) metadata() *chart.Metadata {
+	if c.empty() {
+		return &chart.Metadata{}
+	}
+	return c.chart.Metadata
+}
 
 // WithVersion returns the chart under another version, which templates see as
 // .Chart.Version and which the release records. Flux appends a digest this way.
 func (c *Chart) WithVersion(version string) (*Chart, error) {
+	if c.empty() {
+		return nil, &Error{Op: "load", Err: fmt.Errorf("%w: it was not loaded", ErrInvalid)}
+	}
 	out := *c.chart
 	metadata := *c.chart.Metadata
 	metadata.Version = version

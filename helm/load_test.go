@@ -202,6 +202,14 @@ func TestChart(t *testing.T) {
 	if chart.Version() == other.Version() {
 		t.Error("the chart itself changed")
 	}
+	zero := &helm.Chart{}
+	_, err = helm.Render(t.Context(), zero, helm.Release{Name: "a", Namespace: "b"}, nil, nil)
+	if !errors.Is(err, helm.ErrInvalid) || zero.Name() != "" || zero.Values() != nil {
+		t.Errorf("not loaded: %v", err)
+	}
+	if _, err := zero.WithVersion("1.0.0"); !errors.Is(err, helm.ErrInvalid) {
+		t.Errorf("not loaded: %v", err)
+	}
 	if _, err := chart.WithVersion("one"); !errors.Is(err, helm.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}

@@ -126,6 +126,8 @@ func (r *rendering) render(ctx context.Context, c *Chart, values map[string]any)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case c.empty():
+		return nil, fmt.Errorf("%w: it was not loaded", ErrInvalid)
 	case c.Library():
 		return nil, fmt.Errorf("%w: install a chart that uses it", ErrLibrary)
 	}

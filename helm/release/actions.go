@@ -378,9 +378,8 @@ type Difference struct {
 }
 
 // Drift compares the objects of a release with its newest record. Objects with
-// the annotation or label helm.toolkit.fluxcd.io/driftDetection: disabled in
-// the manifest, and those with a keep policy that are gone, are left out. It
-// changes nothing.
+// the annotation or label helm.toolkit.fluxcd.io/driftDetection: disabled, in
+// the manifest or in the cluster, are left out. It changes nothing.
 func (c *Client) Drift(ctx context.Context, d Desired) ([]Difference, error) {
 	var out []Difference
 	_, err := c.do("drift", &d, nil, func(r *run) (_ *Record, err error) {
@@ -401,9 +400,7 @@ func (r *run) drift(ctx context.Context, newest *Record) ([]Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
-		return o.GetAnnotations()[driftDetection] == "disabled" || o.GetLabels()[driftDetection] == "disabled"
-	})
+	objects = slices.DeleteFunc(objects, mayDrift)
 	if len(objects) == 0 {
 		return nil, nil
 	}
@@ -418,7 +415,32 @@ func (r *run) drift(ctx context.Context, newest *Record) ([]Difference, error) {
 			out = append(out, Difference{Object: objects[i], Changes: changes})
 		}
 	}
+	return r.notLetOut(ctx, out)
+}
+
+// notLetOut returns the differences of objects that are not let out by a mark
+// on the live object.
+func (r *run) notLetOut(ctx context.Context, differences []Difference) ([]Difference, error) {
+	objects := make([]*unstructured.Unstructured, len(differences))
+	for i, d := range differences {
+		objects[i] = d.Object
+	}
+	live, err := r.Applier.Get(ctx, objects)
+	if err != nil {
+		return nil, err
+	}
+	var out []Difference
+	for i, o := range live {
+		if o == nil || !mayDrift(o) {
+			out = append(out, differences[i])
+		}
+	}
 	return out, nil
+}
+
+// mayDrift reports an object that asks not to be corrected.
+func mayDrift(o *unstructured.Unstructured) bool {
+	return o.GetAnnotations()[driftDetection] == "disabled" || o.GetLabels()[driftDetection] == "disabled"
 }
 
 // Correct makes the objects of a release what its newest record says. It makes

@@ -148,7 +148,9 @@ func (d *Desired) validate(op string) error {
 // a time: the records notice, and one of the two fails with [ErrConflict] or
 // [ErrExists].
 type Client struct {
-	// Applier is the cluster. Required.
+	// Applier is the cluster. Required. The labels of Flux, which name the
+	// HelmRelease an object is from, are those of an ssa.Owner whose Group is
+	// "helm.toolkit.fluxcd.io".
 	Applier Applier
 	// Store keeps the records. Required.
 	Store Store

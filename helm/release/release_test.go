@@ -157,13 +157,15 @@ func TestDrift(t *testing.T) {
 	c := newCluster(t)
 	ignored := strings.Replace(configMap("c", "1"), "name: c", "name: c, annotations: {helm.toolkit.fluxcd.io/driftDetection: disabled}", 1)
 	secret := "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
-	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1") + configMap("b", "1") + ignored + secret}, nil)
+	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1") + configMap("b", "1") + configMap("d", "1") + ignored + secret}, nil)
 	d.Policy.Drift = release.DriftReported
 	var status release.Status
 	if out, err := c.client.Reconcile(t.Context(), d, &status, nil); err != nil || out.State != release.InSync {
 		t.Fatalf("%+v %v", out, err)
 	}
-	for kind, patch := range map[string]string{"ConfigMap/a": `{"data":{"key":"edited"}}`, "ConfigMap/c": `{"data":{"key":"edited"}}`, "Secret/s": `{"data":{"password":"c3RvbGVu"}}`} {
+	for kind, patch := range map[string]string{
+		"ConfigMap/d": `{"data":{"key":"edited"},"metadata":{"annotations":{"helm.toolkit.fluxcd.io/driftDetection":"disabled"}}}`,
+		"ConfigMap/a": `{"data":{"key":"edited"}}`, "ConfigMap/c": `{"data":{"key":"edited"}}`, "Secret/s": `{"data":{"password":"c3RvbGVu"}}`} {
 		kind, name, _ := strings.Cut(kind, "/")
 		if _, err := c.resource(kind).Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
