@@ -73,6 +73,12 @@ func (l *logs) Write(p []byte) (int, error) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	env := testenv.Start(t)
+	return worldOf(t, env)
+}
+
+// worldOf has the definitions of Flux's kinds installed.
+func worldOf(t *testing.T, env *testenv.Env) *world {
+	t.Helper()
 	cluster, err := (&tenancy.Clients{Base: env.Config()}).For(tenancy.Identity{})
 	if err != nil {
 		t.Fatal(err)
