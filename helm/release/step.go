@@ -117,7 +117,7 @@ func (c *Client) look(ctx context.Context, d *Desired, status *Status) (Outcome,
 		if err != nil {
 			return nil, err
 		}
-		attempt := strings.Join([]string{wanted.ChartName, wanted.ChartVersion, wanted.ConfigDigest, d.RenderKey, d.Generation}, " ")
+		attempt := d.attempt(wanted)
 		if attempt != status.Attempt {
 			status.Counters, status.Attempt = Counters{Last: status.Counters.Last}, attempt
 		}
@@ -141,6 +141,20 @@ func (c *Client) look(ctx context.Context, d *Desired, status *Status) (Outcome,
 		return newest, out.Err
 	})
 	return out, err
+}
+
+// Attempt is what Status.Attempt becomes when a release is reconciled as
+// desired, for callers who keep its parts and not its text.
+func (d *Desired) Attempt() (string, error) {
+	if d.Chart == nil {
+		return "", fmt.Errorf("%w: there is no chart", ErrInvalid)
+	}
+	wanted, err := d.wanted()
+	return d.attempt(wanted), err
+}
+
+func (d *Desired) attempt(w Wanted) string {
+	return strings.Join([]string{w.ChartName, w.ChartVersion, w.ConfigDigest, d.RenderKey, d.Generation}, " ")
 }
 
 func (d *Desired) wanted() (Wanted, error) {

@@ -194,7 +194,7 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 	if err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
-	if lost := r.identityLost(ctx, o); lost != nil {
+	if lost := r.env.identityLost(ctx, r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)); lost != nil {
 		pass.Event(kube.Event{Warning: true, Reason: "PruneFailed", Message: fmt.Sprintf("%v: the objects in the inventory are left behind", lost)})
 		return kube.Ready("deleted")
 	}

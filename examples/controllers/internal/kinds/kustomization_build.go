@@ -136,22 +136,7 @@ func (r *kustomization) variables(ctx context.Context, namespace string, post *k
 
 // client applies as whom, and where, the spec says.
 func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) (*ssa.Client, error) {
-	id := r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)
-	if k := o.Spec.KubeConfig; k != nil && k.SecretRef != nil {
-		data, err := r.env.secret(ctx, o.Namespace, &meta.LocalObjectReference{Name: k.SecretRef.Name})
-		if err != nil {
-			return nil, in("kubeConfig", err)
-		}
-		if id.Kubeconfig = data[k.SecretRef.Key]; k.SecretRef.Key == "" {
-			if id.Kubeconfig = data["value"]; id.Kubeconfig == nil {
-				id.Kubeconfig = data["value.yaml"]
-			}
-		}
-		if id.Kubeconfig == nil {
-			return nil, fmt.Errorf("kubeConfig: Secret %s/%s has no entry %q", o.Namespace, k.SecretRef.Name, or(k.SecretRef.Key, "value"))
-		}
-	}
-	cluster, err := r.env.Clients.For(id)
+	cluster, err := r.env.cluster(ctx, o.Namespace, o.Spec.ServiceAccountName, o.Spec.KubeConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -160,20 +145,6 @@ func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization
 		Owner:     ssa.Owner{Name: o.Name, Namespace: o.Namespace, Group: kustomizev1.GroupVersion.Group},
 		Inventory: &statusInventory{o, pass},
 	}, nil
-}
-
-// identityLost returns an error if the service account to delete as does not
-// exist any more.
-func (r *kustomization) identityLost(ctx context.Context, o *kustomizev1.Kustomization) error {
-	id := r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)
-	if id.ServiceAccount == "" {
-		return nil
-	}
-	err := r.env.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.ServiceAccount}, &corev1.ServiceAccount{})
-	if !apierrors.IsNotFound(err) {
-		return nil
-	}
-	return fmt.Errorf("ServiceAccount %s/%s does not exist any more", id.Namespace, id.ServiceAccount)
 }
 
 // sameRevision holds an object back until what it depends on has applied the

@@ -1,0 +1,46 @@
+package kinds
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gitopskit/gitopskit/runtime/tenancy"
+)
+
+// cluster connects as whom, and where, a spec says.
+func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *meta.KubeConfigReference) (*tenancy.Cluster, error) {
+	id := e.Policy.Identity(namespace, serviceAccount)
+	if k != nil && k.SecretRef != nil {
+		data, err := e.secret(ctx, namespace, &meta.LocalObjectReference{Name: k.SecretRef.Name})
+		if err != nil {
+			return nil, in("kubeConfig", err)
+		}
+		if id.Kubeconfig = data[k.SecretRef.Key]; k.SecretRef.Key == "" {
+			if id.Kubeconfig = data["value"]; id.Kubeconfig == nil {
+				id.Kubeconfig = data["value.yaml"]
+			}
+		}
+		if id.Kubeconfig == nil {
+			return nil, fmt.Errorf("kubeConfig: Secret %s/%s has no entry %q", namespace, k.SecretRef.Name, or(k.SecretRef.Key, "value"))
+		}
+	}
+	return e.Clients.For(id)
+}
+
+// identityLost returns an error if the service account to delete as does not
+// exist any more.
+func (e *Env) identityLost(ctx context.Context, id tenancy.Identity) error {
+	if id.ServiceAccount == "" {
+		return nil
+	}
+	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.ServiceAccount}, &corev1.ServiceAccount{})
+	if !apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("ServiceAccount %s/%s does not exist any more", id.Namespace, id.ServiceAccount)
+}
