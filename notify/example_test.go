@@ -47,13 +47,13 @@ func Example() {
 
 // A constructor names all problems at once, and no secret.
 func ExampleNewSignedWebhook() {
-	_, err := notify.NewSignedWebhook("https://hooks.example.org/services/T0KEN", nil, &notify.WebhookOptions{
+	_, err := notify.NewSignedWebhook("https://hooks.example.org/services/T0KEN", nil, &notify.HTTPOptions{
 		Headers: map[string]string{"Content-Type": "text/plain"},
 	})
 	fmt.Println(err)
 	// Output:
 	// notify: new webhook https://hooks.example.org: the HMAC key is empty: give a key, or use NewWebhook for no signature
-	// header Content-Type is set by the webhook: remove it
+	// header Content-Type is set by the sender: remove it
 }
 
 func ExampleDecode() {

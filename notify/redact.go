@@ -37,20 +37,17 @@ func redact(err error, secrets []string) error {
 	return &redactedError{text: shorten(text, 512), err: err}
 }
 
-// secretsOf lists what must not be shown of an address, of headers and of a key, the longest first. Parts of less
-// than four bytes are no secrets, and hiding them would garble the text.
-func secretsOf(u *url.URL, headers map[string]string, key []byte) []string {
-	list := []string{u.String(), u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, string(key)}
+// secretsOf lists what must not be shown of an address, of headers and of other secrets, the longest first. Parts of
+// less than four bytes are no secrets, and hiding them would garble the text.
+func secretsOf(u *url.URL, headers map[string]string, others []string) []string {
+	list := append([]string{u.String(), u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery}, others...)
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		list = append(list, segment)
 	}
 	for _, values := range u.Query() {
 		list = append(list, values...)
 	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		list = append(list, u.User.String(), u.User.Username(), password)
-	}
+	list = append(list, userinfo(u)...)
 	for _, value := range headers {
 		list = append(list, value)
 		if _, credentials, found := strings.Cut(value, " "); found { // Bearer, Basic
@@ -65,4 +62,13 @@ func secretsOf(u *url.URL, headers map[string]string, key []byte) []string {
 		return strings.Compare(a, b)
 	})
 	return slices.Compact(list)
+}
+
+// userinfo lists the user and password in a URL.
+func userinfo(u *url.URL) []string {
+	if u.User == nil {
+		return nil
+	}
+	password, _ := u.User.Password()
+	return []string{u.User.String(), u.User.Username(), password}
 }

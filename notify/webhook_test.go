@@ -22,7 +22,7 @@ const hmacKey = "hmac-key-canary-0123456789"
 
 func newWebhook(t *testing.T, address string) *notify.Webhook {
 	t.Helper()
-	w, err := notify.NewSignedWebhook(address, []byte(hmacKey), &notify.WebhookOptions{
+	w, err := notify.NewSignedWebhook(address, []byte(hmacKey), &notify.HTTPOptions{
 		Headers: map[string]string{"Authorization": "Bearer header-canary-987"},
 	})
 	if err != nil {
@@ -86,7 +86,7 @@ func TestWebhookWithoutKeyIsNotSigned(t *testing.T) {
 }
 
 func TestNewWebhookReportsEveryProblem(t *testing.T) {
-	_, err := notify.NewSignedWebhook("ftp://host/SECRETPATH", nil, &notify.WebhookOptions{
+	_, err := notify.NewSignedWebhook("ftp://host/SECRETPATH", nil, &notify.HTTPOptions{
 		Timeout: -1,
 		Headers: map[string]string{
 			"X-Signature": "SECRETVALUE", "bad name": "SECRETVALUE", "X-A": "SECRET\nVALUE", "a": "1", "A": "2",
@@ -96,7 +96,7 @@ func TestNewWebhookReportsEveryProblem(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		"no scheme http", "HMAC key is empty", "Timeout is -1ns", `"bad name" is not a token`, "X-Signature is set by the webhook",
+		"no scheme http", "HMAC key is empty", "Timeout is -1ns", `"bad name" is not a token`, "X-Signature is set by the sender",
 		"control character", "A is given twice",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -163,7 +163,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // Errors of a transport may repeat anything of the request.
 func TestWebhookRedactsErrorsOfTheTransport(t *testing.T) {
 	const secrets = "Bearer header-canary-987 sha key " + hmacKey + " POST /hooks/path-canary?token=query-canary"
-	w, err := notify.NewSignedWebhook("https://example.org/hooks/path-canary?token=query-canary", []byte(hmacKey), &notify.WebhookOptions{
+	w, err := notify.NewSignedWebhook("https://example.org/hooks/path-canary?token=query-canary", []byte(hmacKey), &notify.HTTPOptions{
 		Headers:   map[string]string{"Authorization": "Bearer header-canary-987"},
 		Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("cannot %s: %w", secrets, io.EOF) }),
 	})
@@ -183,7 +183,7 @@ func TestWebhookRedactsErrorsOfTheTransport(t *testing.T) {
 
 func TestWebhookTimeout(t *testing.T) {
 	server := notifytest.NewServer(t, notifytest.Step{Hang: true})
-	w, err := notify.NewWebhook(server.URL, &notify.WebhookOptions{Timeout: 20 * time.Millisecond})
+	w, err := notify.NewWebhook(server.URL, &notify.HTTPOptions{Timeout: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
