@@ -57,8 +57,8 @@ func (c *Client) Step(ctx context.Context, d Desired, status *Status) (Outcome, 
 
 // Reconcile makes steps until there is nothing more to do now. By the rules of
 // Flux no action is done twice, and a remediation is the last one. Progress, if
-// not nil, is called after every step, when status is up to date; its error
-// ends the call.
+// not nil, is called after every step, when status is up to date, with the error
+// of the step in its outcome; its own error ends the call.
 //
 // The error is the first of an action, even if a remediation followed.
 func (c *Client) Reconcile(ctx context.Context, d Desired, status *Status, progress func(Outcome) error) (Outcome, error) {
@@ -81,7 +81,9 @@ func (c *Client) Reconcile(ctx context.Context, d Desired, status *Status, progr
 		out, err = c.act(ctx, &d, status, out)
 		failed = errors.Join(failed, err)
 		if progress != nil {
-			if err := progress(out); err != nil {
+			step := out
+			step.Err = err
+			if err := progress(step); err != nil {
 				return out, errors.Join(failed, err)
 			}
 		}
