@@ -15,7 +15,9 @@ type Route struct {
 	Name string
 	// Sender delivers the events.
 	Sender Sender
-	// Match chooses the events; nil means all. It is called by Emit and must return at once.
+	// Rule chooses the events and adds to them; nil means all of them as they are.
+	Rule *Rule
+	// Match chooses among those; nil means all. It is called by Emit and must return at once.
 	Match func(Event) bool
 	// Queue bounds what waits for delivery, what is being sent included.
 	Queue Queue
@@ -114,7 +116,14 @@ func NewBus(o *BusOptions, routes ...Route) (*Bus, error) {
 			errs = append(errs, fmt.Errorf("route %d %q: the name is used twice", i, r.Name))
 		}
 		names[r.Name] = true
-		b.routes = append(b.routes, newRoute(r.withDefaults(), b.opts.Lost))
+		n := newRoute(r.withDefaults(), b.opts.Lost)
+		if r.Rule != nil {
+			var err error
+			if n.filter, err = r.Rule.compile(); err != nil {
+				errs = append(errs, fmt.Errorf("route %d %q: %w", i, r.Name, err))
+			}
+		}
+		b.routes = append(b.routes, n)
 	}
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("notify: new bus: %w", errors.Join(errs...))
@@ -191,10 +200,10 @@ func (b *Bus) Emit(e Event) error {
 	}
 	var errs []error
 	for _, r := range b.routes {
-		if r.Match != nil && !r.Match(e) {
+		if !r.wants(e) {
 			continue
 		}
-		if err := r.add(e.clone()); err != nil {
+		if err := r.add(r.filter.apply(e.clone())); err != nil {
 			errs = append(errs, fmt.Errorf("notify: emit to %s: %w", r.Name, err))
 		}
 	}

@@ -156,10 +156,8 @@ func Decode(r io.Reader, limit int64) (Event, error) {
 // [MetadataGroup].
 func (e Event) Revision() (string, bool) {
 	for _, key := range []string{"commit", "originRevision", "revision"} {
-		for _, prefix := range []string{"", e.InvolvedObject.group() + "/", MetadataGroup + "/"} {
-			if v, ok := e.Metadata[prefix+key]; ok {
-				return v, true
-			}
+		if v, ok := e.lookup(key); ok {
+			return v, true
 		}
 	}
 	return "", false

@@ -15,7 +15,8 @@ import (
 // that their order is kept; a lane whose event waits for a retry holds up no other.
 type route struct {
 	Route
-	lost func(Delivery)
+	filter *filter // of Rule
+	lost   func(Delivery)
 
 	mu      sync.Mutex
 	lanes   map[Object]*lane
@@ -68,7 +69,7 @@ func newRoute(r Route, lost func(Delivery)) *route {
 		lost = func(Delivery) {}
 	}
 	n := &route{
-		Route: r, lost: lost, lanes: make(map[Object]*lane), sending: make(map[*queued]context.CancelFunc),
+		Route: r, filter: &filter{}, lost: lost, lanes: make(map[Object]*lane), sending: make(map[*queued]context.CancelFunc),
 		drained: make(chan struct{}), quiet: make(chan struct{}),
 	}
 	for i := range n.ranks {
@@ -76,6 +77,9 @@ func newRoute(r Route, lost func(Delivery)) *route {
 	}
 	return n
 }
+
+// wants reports whether the route takes the event.
+func (r *route) wants(e Event) bool { return r.filter.match(e) && (r.Match == nil || r.Match(e)) }
 
 // laneOf is what decides which events keep their order: the object, whatever its resource version.
 func laneOf(e Event) Object {
