@@ -25,6 +25,9 @@ type Ref struct {
 // mistake is an ErrInvalid.
 func ParseRef(s string) (Ref, error) {
 	rest, digest, pinned := strings.Cut(s, "@")
+	if strings.ContainsAny(digest, "/@") {
+		return Ref{}, invalid("parse", s, errors.New("the reference contains credentials: remove them"))
+	}
 	r := Ref{Name: rest, Digest: digest}
 	if colon := strings.LastIndexByte(rest, ':'); colon > strings.LastIndexByte(rest, '/') {
 		r.Name, r.Tag = rest[:colon], rest[colon+1:]
@@ -50,7 +53,7 @@ func (r Ref) Validate() error {
 		errs = append(errs, fmt.Errorf("%q is not a tag", short(r.Tag)))
 	}
 	if r.Digest != "" && !digestForm.MatchString(r.Digest) {
-		errs = append(errs, fmt.Errorf("digest %q: want sha256:<64 hexadecimal digits in lower case>", short(r.Digest)))
+		errs = append(errs, errors.New("the digest is malformed: want sha256:<64 hexadecimal digits in lower case>"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return invalid("parse", r.String(), err)
@@ -84,7 +87,9 @@ func CanonicalName(name string) (string, error) {
 
 var (
 	// tagForm is what the distribution specification allows for a tag.
-	tagForm    = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	// nameForm is the characters of names, before go-containerregistry looks closer.
+	nameForm   = regexp.MustCompile(`^[a-zA-Z0-9\[][a-zA-Z0-9._:/\[\]-]*$`)
 	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 )
 
@@ -106,6 +111,9 @@ func parseName(raw string, insecure bool) (name.Repository, error) {
 	if insecure {
 		opts = append(opts, name.Insecure)
 	}
+	if !nameForm.MatchString(raw) {
+		return name.Repository{}, fmt.Errorf("the image is malformed: %q is no registry/path", short(raw))
+	}
 	repo, err := name.NewRepository(raw, opts...)
 	if err != nil {
 		return name.Repository{}, fmt.Errorf("the image is malformed: %s", short(err.Error()))
@@ -120,14 +128,12 @@ func invalid(op, on string, err error) error {
 
 // redact shows a name that may be malformed, without what may be a password.
 func redact(raw string) string {
-	if i := strings.LastIndexByte(raw, '@'); i >= 0 && !strings.HasPrefix(raw[i:], "@sha256:") {
-		scheme, _, ok := strings.Cut(raw[:i], "://")
-		if !ok {
-			scheme = ""
-		} else {
-			scheme += "://"
+	for {
+		_, after, ok := strings.Cut(raw, "@")
+		if !ok || strings.HasPrefix(after, "sha256:") && !strings.ContainsRune(after, '@') {
+			break
 		}
-		raw = scheme + raw[i+1:]
+		raw = after
 	}
 	return short(raw)
 }

@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestParseRef(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", ":1", "a:", "a@", "a:b c", "a: x", "a:1@sha256:12", "a:1@" + digest + "0", "https://a/b", "a\nb:1", "a:1\nb", "me:s3cret@host/a:1"} {
+	for _, s := range []string{"", ":1", "a:", "a@", "a:b c", "a: x", "a:1@sha256:12", "a:1@" + digest + "0", "https://a/b", "a\nb:1", "a:1\nb", "me:s3cret@host/a:1", `".b/c`} {
 		_, err := image.ParseRef(s)
 		fails(t, err, image.ErrInvalid)
 	}
@@ -76,7 +77,9 @@ func FuzzParseRef(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := image.ParseRef(s)
 		if err != nil {
-			fails(t, err, image.ErrInvalid)
+			if !errors.Is(err, image.ErrInvalid) {
+				t.Error(err)
+			}
 			return
 		}
 		if r.String() != s || strings.ContainsAny(s, " \n\"'#") {

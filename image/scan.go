@@ -166,10 +166,14 @@ type Tags struct {
 // All yields the tags, for a Policy.
 func (t *Tags) All() iter.Seq[string] { return slices.Values(t.Names) }
 
-// Revision is "sha256:<hex>" of the tags, the same for the same tags.
+// Revision is "sha256:<hex>" of the tags, one a line and the greatest first, as
+// Flux's file store has it: the same for the same tags.
 func (t *Tags) Revision() string {
-	sum := sha256.Sum256([]byte(strings.Join(t.Names, "\n")))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	sum := sha256.New()
+	for _, name := range slices.Backward(t.Names) {
+		sum.Write([]byte(name + "\n"))
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
 // Latest are the last n tags in byte order, the greatest first. Flux shows ten

@@ -73,11 +73,11 @@ func TestScanSifts(t *testing.T) {
 	}
 }
 
-// The values are those of sha256sum for the tags, one a line.
+// The values are those of sha256sum for the tags, one a line, the greatest first.
 func TestRevision(t *testing.T) {
 	for revision, names := range map[string][]string{
 		"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855": nil,
-		"sha256:7e18f737311b2dc3b2f269dd78396b0351f14fb66efa879f768cb23181883c78": {"a", "b"},
+		"sha256:aea8a04c2f293417e499bf5de2def8ebb1ed40264d128a67180ea56fbe4600ff": {"a", "b"},
 	} {
 		if got := (&image.Tags{Names: names}).Revision(); got != revision {
 			t.Errorf("%v: %s", names, got)
