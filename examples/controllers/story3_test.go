@@ -135,9 +135,9 @@ func (w *world) helm() *action.Configuration {
 }
 
 // revisions is the history of the release, as Helm lists it.
-func (w *world) revisions() []*release.Release {
+func (w *world) revisions(name string) []*release.Release {
 	w.t.Helper()
-	history, err := action.NewHistory(w.helm()).Run("podinfo")
+	history, err := action.NewHistory(w.helm()).Run(name)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func (w *world) helmStory(chartField string) {
 	if err != nil || len(releases) != 1 || releases[0].Name != "podinfo" || releases[0].Version != 2 || releases[0].Info.Status != release.StatusDeployed {
 		t.Fatalf("Helm lists %v, %v", releases, err)
 	}
-	if n := len(w.revisions()); n != 2 {
+	if n := len(w.revisions("podinfo")); n != 2 {
 		t.Errorf("Helm finds %d revisions, want 2", n)
 	}
 
@@ -190,7 +190,7 @@ func (w *world) helmStory(chartField string) {
 		return text(o, "spec", "selector", "app.kubernetes.io/name") == "podinfo"
 	})
 
-	before := w.revisions()
+	before := w.revisions("podinfo")
 	rollback := action.NewRollback(w.helm())
 	rollback.Version = 1
 	if err := rollback.Run("podinfo"); err != nil {
@@ -198,7 +198,7 @@ func (w *world) helmStory(chartField string) {
 	}
 	w.request("HelmRelease/podinfo", "taken back")
 	w.until("HelmRelease/podinfo", "managed again", func(o *unstructured.Unstructured) bool {
-		all := w.revisions()
+		all := w.revisions("podinfo")
 		return len(all) >= len(before) && all[len(all)-1].Info.Status == release.StatusDeployed && all[len(all)-1].Version > before[len(before)-1].Version+1
 	})
 	w.ready("HelmRelease/podinfo")

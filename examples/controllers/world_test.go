@@ -35,6 +35,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		beChild() // does not return
+	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction(testenv.Goroutine),
 		goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"),
@@ -330,12 +333,12 @@ func unzip(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer z.Close() //nolint:errcheck // only read
+	defer z.Close()
 	for _, f := range z.File {
 		if f.FileInfo().IsDir() {
 			continue
 		}
-		to := filepath.Join(dir, filepath.FromSlash(f.Name)) //nolint:gosec // our own test data
+		to := filepath.Join(dir, filepath.FromSlash(f.Name))
 		r, err := f.Open()
 		if err != nil {
 			t.Fatal(err)

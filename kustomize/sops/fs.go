@@ -35,9 +35,9 @@ func (t *tree) Open(name string) (fs.File, error) {
 		return &directory{dir, t, name}, nil
 	}
 	if err != nil || !info.Mode().IsRegular() {
-		return f, nil //nolint:nilerr // the caller meets the error itself
+		return f, nil
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	data, err := t.read(name, f)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
@@ -53,9 +53,9 @@ func (t *tree) Stat(name string) (fs.FileInfo, error) {
 	}
 	f, err := t.Open(name)
 	if err != nil {
-		return info, nil //nolint:nilerr // it exists, and who opens it meets the error
+		return info, nil
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	return f.Stat()
 }
 

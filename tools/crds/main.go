@@ -64,7 +64,7 @@ func run(check bool) error {
 		if check {
 			return fmt.Errorf("%s/%s is not what the API modules say: run go -C tools run ./crds", target, name)
 		}
-		if err := os.WriteFile(path, data.Bytes(), 0o644); err != nil { //nolint:gosec // it is public
+		if err := os.WriteFile(path, data.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
@@ -90,14 +90,14 @@ func generate() (output, error) {
 	if err != nil {
 		return nil, err
 	}
-	var gen genall.Generator = crd.Generator{}
+	gen := crd.Generator{}
 	collector := &markers.Collector{Registry: &markers.Registry{}}
 	if err := gen.RegisterMarkers(collector.Registry); err != nil {
 		return nil, err
 	}
 	out := output{}
 	err = gen.Generate(&genall.GenerationContext{
-		Collector: collector, Roots: roots, Checker: &loader.TypeChecker{NodeFilters: []loader.NodeFilter{gen.(crd.Generator).CheckFilter()}}, //nolint:forcetypeassert // set above
+		Collector: collector, Roots: roots, Checker: &loader.TypeChecker{NodeFilters: []loader.NodeFilter{gen.CheckFilter()}},
 		OutputRule: out, InputRule: genall.InputFromFileSystem,
 	})
 	if err != nil {

@@ -100,7 +100,7 @@ type Options struct {
 	NoCrossNamespaceRefs, LeaderElection, AllNamespaces                                      bool
 	DefaultServiceAccount, WatchLabelSelector, LogLevel                                      string
 	// Log takes the log; nil is standard error.
-	Log io.Writer
+	Log io.Writer `json:"-"`
 }
 
 // Bind defines the flags.
@@ -253,7 +253,7 @@ func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
 	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	err = mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return serve(ctx, server, l) }))
 	return func() {
-		l.Close() //nolint:errcheck // closed by the server before, unless it was never started
+		l.Close()
 		s.Close() //nolint:errcheck // only released
 	}, err
 }
@@ -263,7 +263,7 @@ func serve(ctx context.Context, server *http.Server, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		server.Shutdown(end) //nolint:errcheck,contextcheck // it ends either way
+		server.Shutdown(end) //nolint:errcheck // it ends either way
 	})
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -22,11 +22,12 @@ type events struct {
 	mgr  manager.Manager
 	name string
 	host string
+	log  *slog.Logger
 }
 
 func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger) (*events, error) {
-	e := &events{mgr: mgr, name: name}
-	e.host, _ = os.Hostname() //nolint:errcheck // then there is none
+	e := &events{mgr: mgr, name: name, log: logger}
+	e.host, _ = os.Hostname()
 	if o.EventsAddr == "" {
 		return e, nil
 	}
@@ -63,7 +64,7 @@ func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
 	for _, key := range slices.Sorted(maps.Keys(event.Metadata)) {
 		out.Metadata[gvk.Group+"/"+key] = event.Metadata[key]
 	}
-	e.bus.Emit(out)
+	e.bus.Emit(out) //nolint:errcheck // what is lost is logged by the bus
 }
 
 func (e *events) close() {
@@ -72,5 +73,7 @@ func (e *events) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	e.bus.Close(ctx) //nolint:errcheck // what is left was given its time
+	if left, err := e.bus.Close(ctx); err != nil {
+		e.log.Warn("events were not delivered", "left", left, "error", err)
+	}
 }

@@ -52,7 +52,7 @@ func (r *bucketKind) Reconcile(ctx context.Context, o *sourcev1.Bucket, pass *ku
 	if err != nil {
 		return r.fail(o, reasonOf(err), err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	artifact, err := r.publish(ctx, o, content, rev.String(), nil)
 	if err != nil {
 		return kube.Fail("StorageOperationFailed", err)

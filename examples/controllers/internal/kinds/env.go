@@ -75,7 +75,7 @@ func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], o
 // secret returns the data of a Secret, nil if there is no reference.
 func (e *Env) secret(ctx context.Context, namespace string, ref *meta.LocalObjectReference) (map[string][]byte, error) {
 	if ref == nil {
-		return nil, nil
+		return nil, nil //nolint:nilnil // documented: there is nothing to read
 	}
 	s := &corev1.Secret{}
 	if err := e.get(ctx, namespace, ref.Name, s); err != nil {
@@ -159,8 +159,8 @@ func (e *Env) schedule(interval metav1.Duration, timeout *metav1.Duration, suspe
 func fingerprint(data map[string][]byte) [sha256.Size]byte {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(data)) {
-		fmt.Fprintf(h, "%q %d\n", name, len(data[name])) //nolint:errcheck // a hash takes everything
-		h.Write(data[name])                              //nolint:errcheck // a hash takes everything
+		fmt.Fprintf(h, "%q %d\n", name, len(data[name]))
+		h.Write(data[name])
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

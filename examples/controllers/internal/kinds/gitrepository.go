@@ -52,7 +52,7 @@ func (r *gitRepository) Reconcile(ctx context.Context, o *sourcev1.GitRepository
 	if err != nil {
 		return r.fail(o, reasonOf(err), err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	tree, err := source.Ignore(ctx, content, text(o.Spec.Ignore))
 	if err != nil {
 		return r.fail(o, "FetchFailed", err)

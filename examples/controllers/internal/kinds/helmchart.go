@@ -166,7 +166,7 @@ func (r *helmChart) pack(ctx context.Context, o *sourcev1.HelmChart) (*built, *k
 	if err != nil {
 		return r.stop(o, "FetchFailed", err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	opts := r.options(o)
 	opts.Dependencies = &helmrepo.Resolver{Options: func(ctx context.Context, url string) (*helmrepo.Options, error) {
 		return r.credentials(ctx, o.Namespace, url)

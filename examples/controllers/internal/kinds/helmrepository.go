@@ -73,12 +73,12 @@ func (r *helmRepository) Reconcile(ctx context.Context, o *sourcev1.HelmReposito
 	if err != nil {
 		return r.fail(o, reasonOf(err), err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	f, err := content.Open(helmrepo.IndexFile)
 	if err != nil {
 		return r.fail(o, "FetchFailed", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	info, err := r.env.Store.PutBlob(ctx, r.key(o), "index-"+rev.Digest.Encoded()+".yaml", f)
 	if err != nil {
 		return kube.Fail("StorageOperationFailed", err)

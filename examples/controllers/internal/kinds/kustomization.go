@@ -79,7 +79,7 @@ func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomizat
 	if err != nil {
 		return kube.Fail("ArtifactFailed", err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	if dir := path.Clean("./" + o.Spec.Path); !isDir(content, dir) {
 		return kube.Fail("ArtifactFailed", fmt.Errorf("kustomization path not found: the artifact of %s has no directory %q", artifact.Revision, dir))
 	}
@@ -222,7 +222,7 @@ func checks(o *kustomizev1.Kustomization, cluster *ssa.Client, objects []*unstru
 		return ids
 	}
 	for _, h := range o.Spec.HealthChecks {
-		gv, _ := schema.ParseGroupVersion(h.APIVersion) //nolint:errcheck // an unknown kind is reported by the wait
+		gv, _ := schema.ParseGroupVersion(h.APIVersion)
 		ids = append(ids, ssa.ObjectID{Group: gv.Group, Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})
 	}
 	return ids

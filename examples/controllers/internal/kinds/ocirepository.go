@@ -62,7 +62,7 @@ func (r *ociRepository) Reconcile(ctx context.Context, o *sourcev1.OCIRepository
 	if err != nil {
 		return r.fail(o, reasonOf(err), err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	artifact, err := r.store(ctx, o, content, rev)
 	if err != nil {
 		return kube.Fail("StorageOperationFailed", err)
