@@ -151,14 +151,6 @@ const tokenChars = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHI
 
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
-// checkToken returns what is wrong with a token that is sent in a header; it is not shown.
-func checkToken(token string) error {
-	if strings.ContainsFunc(token, func(r rune) bool { return isControl(r) || r == ' ' || r == '\t' }) {
-		return errors.New("the token has a space or a control character: check for a line end after it")
-	}
-	return nil
-}
-
 // sameServer follows a redirect only if it repeats the request on the same server.
 func sameServer(next *http.Request, via []*http.Request) error {
 	first := via[0]
@@ -245,9 +237,13 @@ func (p *endpoint) judge(resp *http.Response) error {
 		Op: "send", Destination: p.host, Status: status, permanent: !retriable(status),
 		Err: fmt.Errorf("answer %d %s", status, http.StatusText(status)),
 	}
-	if status >= 300 && status < 400 {
-		err.Err = fmt.Errorf("answer %d %s redirects elsewhere, which is not followed: use the final address", status,
-			http.StatusText(status))
+	switch {
+	case status >= 300 && status < 400:
+		err.Err = fmt.Errorf("%w redirects elsewhere, which is not followed: use the final address", err.Err)
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		err.Err = fmt.Errorf("%w: check the credentials", err.Err)
+	case status == http.StatusNotFound || status == http.StatusGone:
+		err.Err = fmt.Errorf("%w: check the address", err.Err)
 	}
 	if !err.permanent {
 		err.retryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
