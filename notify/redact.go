@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"slices"
@@ -64,11 +65,12 @@ func secretsOf(u *url.URL, headers map[string]string, others []string) []string 
 	return slices.Compact(list)
 }
 
-// userinfo lists the user and password in a URL.
+// userinfo lists the user and password in a URL, and the form they have in a header.
 func userinfo(u *url.URL) []string {
 	if u.User == nil {
 		return nil
 	}
 	password, _ := u.User.Password()
-	return []string{u.User.String(), u.User.Username(), password}
+	basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
+	return []string{u.User.String(), u.User.Username(), password, basic}
 }
