@@ -30,7 +30,7 @@ import (
 // all is the program with every kind.
 func all() app.Program {
 	return app.Program{Name: "gitopskit", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket),
-		app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.Kustomization), app.Of(kinds.HelmRelease),
+		app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.Kustomization), app.Of(kinds.HelmRelease), app.Of(kinds.ArtifactGenerator),
 	}}
 }
 

@@ -11,7 +11,8 @@ import (
 // A Change is what a pass adds to the status besides what the kind's own code
 // has set. It works on every kind that has the fields of Flux.
 type Change struct {
-	// Observed sets status.observedGeneration to the generation of the object.
+	// Observed sets status.observedGeneration to the generation of the object,
+	// if the kind has that field.
 	Observed bool
 	// Token, if not empty, is written to status.lastHandledReconcileAt: the
 	// value of the annotation reconcile.fluxcd.io/requestedAt that the pass has answered.
@@ -32,10 +33,10 @@ func Diff(before, after Object, change Change, resourceVersion string) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	if change.Observed {
+	if change.Observed && has(after, "ObservedGeneration") {
 		is["observedGeneration"] = after.GetGeneration()
 	}
-	if change.Token != "" {
+	if change.Token != "" && has(after, "LastHandledReconcileAt") {
 		is["lastHandledReconcileAt"] = change.Token
 	}
 	patch := merge(was, is)
@@ -47,6 +48,17 @@ func Diff(before, after Object, change Change, resourceVersion string) ([]byte, 
 		body["metadata"] = map[string]any{"resourceVersion": resourceVersion}
 	}
 	return json.Marshal(body)
+}
+
+// has reports whether the status of a kind has a field. What it does not have,
+// the API server would drop, and it would be sent again with every write.
+func has(o Object, field string) bool {
+	v := reflect.Indirect(reflect.ValueOf(o))
+	if v.Kind() != reflect.Struct {
+		return true
+	}
+	s := v.FieldByName("Status")
+	return !s.IsValid() || s.Kind() != reflect.Struct || s.FieldByName(field).IsValid()
 }
 
 func statusOf(o Object) (map[string]any, error) {

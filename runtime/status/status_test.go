@@ -174,6 +174,25 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestDiffOfKindWithoutFields writes nothing that the API server would drop.
+func TestDiffOfKindWithoutFields(t *testing.T) {
+	o := &bare{}
+	if patch, err := status.Diff(o, o, status.Change{Observed: true, Token: "t"}, ""); patch != nil || err != nil {
+		t.Errorf("%s, %v", patch, err)
+	}
+}
+
+// bare is a kind whose status has conditions only.
+type bare struct {
+	metav1.ObjectMeta `json:"metadata"`
+	Status            struct {
+		Conditions []metav1.Condition `json:"conditions,omitempty"`
+	} `json:"status"`
+}
+
+func (b *bare) GetConditions() []metav1.Condition  { return b.Status.Conditions }
+func (b *bare) SetConditions(c []metav1.Condition) { b.Status.Conditions = c }
+
 func Example() {
 	app := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Name: "app", Generation: 1}}
 	before := app.DeepCopy()

@@ -138,7 +138,7 @@ func (b *builder) pack(ctx context.Context, content fs.FS) (*Package, error) {
 	if err := b.resolve(ctx, m); err != nil {
 		return nil, err
 	}
-	tree, err := source.Memory(b.files)
+	tree, err := source.MapFS(b.files)
 	if err != nil {
 		return nil, err
 	}

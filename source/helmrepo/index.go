@@ -75,7 +75,7 @@ func (x *Index) Fetch(ctx context.Context, rev source.Revision) (*source.Artifac
 		if err != nil {
 			return err
 		}
-		tree, err := source.Memory(map[string][]byte{IndexFile: data})
+		tree, err := source.MapFS(map[string][]byte{IndexFile: data})
 		a = source.NewArtifact(rev, tree, nil)
 		return err
 	})

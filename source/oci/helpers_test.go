@@ -53,7 +53,7 @@ func tree(t testing.TB, files map[string]string) fs.FS {
 	for name, data := range files {
 		all[name] = []byte(data)
 	}
-	tree, err := source.Memory(all)
+	tree, err := source.MapFS(all)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func (l Layer) open(ctx context.Context, c *conn, rev source.Revision, d v1.Desc
 		if err = c.blob(ctx, d, func(r io.Reader) error { data, err = io.ReadAll(r); return err }); err != nil {
 			return nil, nil, err
 		}
-		tree, err = source.Memory(map[string][]byte{name: data})
+		tree, err = source.MapFS(map[string][]byte{name: data})
 		return tree, map[string]string{MetaFile: name}, err
 	}
 	err = c.blob(ctx, d, func(r io.Reader) error {

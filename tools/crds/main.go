@@ -29,6 +29,7 @@ const (
 func apis() []string {
 	return []string{
 		"github.com/fluxcd/source-controller/api/v1",
+		"github.com/fluxcd/source-watcher/api/v2/v1beta1",
 		"github.com/fluxcd/kustomize-controller/api/v1",
 		"github.com/fluxcd/helm-controller/api/v2",
 		"github.com/fluxcd/notification-controller/api/v1",

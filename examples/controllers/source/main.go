@@ -8,6 +8,6 @@ import (
 
 func main() {
 	app.Main(app.Program{Name: "source-controller", Stores: true, Kinds: []app.Kind{
-		app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket), app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart),
+		app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket), app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.ArtifactGenerator),
 	}})
 }

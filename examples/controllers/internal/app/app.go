@@ -23,6 +23,7 @@ import (
 	notificationv1 "github.com/fluxcd/notification-controller/api/v1"
 	notificationv1beta3 "github.com/fluxcd/notification-controller/api/v1beta3"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	watcherv1 "github.com/fluxcd/source-watcher/api/v2/v1beta1"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -130,7 +131,7 @@ func (o *Options) Bind(f *flag.FlagSet) {
 // Scheme has the kinds of Flux and those of Kubernetes.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	return s, errors.Join(scheme.AddToScheme(s), sourcev1.AddToScheme(s), kustomizev1.AddToScheme(s), helmv2.AddToScheme(s),
+	return s, errors.Join(scheme.AddToScheme(s), sourcev1.AddToScheme(s), watcherv1.AddToScheme(s), kustomizev1.AddToScheme(s), helmv2.AddToScheme(s),
 		notificationv1.AddToScheme(s), notificationv1beta3.AddToScheme(s), imagereflectorv1.AddToScheme(s), imageautomationv1.AddToScheme(s))
 }
 

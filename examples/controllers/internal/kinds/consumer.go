@@ -28,11 +28,12 @@ type publisher interface {
 // sources are the kinds that announce artifacts.
 func sources() map[string]func() publisher {
 	return map[string]func() publisher{
-		sourcev1.GitRepositoryKind:  func() publisher { return &sourcev1.GitRepository{} },
-		sourcev1.OCIRepositoryKind:  func() publisher { return &sourcev1.OCIRepository{} },
-		sourcev1.BucketKind:         func() publisher { return &sourcev1.Bucket{} },
-		sourcev1.HelmRepositoryKind: func() publisher { return &sourcev1.HelmRepository{} },
-		sourcev1.HelmChartKind:      func() publisher { return &sourcev1.HelmChart{} },
+		sourcev1.GitRepositoryKind:    func() publisher { return &sourcev1.GitRepository{} },
+		sourcev1.OCIRepositoryKind:    func() publisher { return &sourcev1.OCIRepository{} },
+		sourcev1.BucketKind:           func() publisher { return &sourcev1.Bucket{} },
+		sourcev1.HelmRepositoryKind:   func() publisher { return &sourcev1.HelmRepository{} },
+		sourcev1.ExternalArtifactKind: func() publisher { return &sourcev1.ExternalArtifact{} },
+		sourcev1.HelmChartKind:        func() publisher { return &sourcev1.HelmChart{} },
 	}
 }
 

@@ -66,7 +66,10 @@ func (e *Env) backoff() rt.Backoff { return rt.Backoff{Min: e.MinRetry, Max: e.M
 
 // add fills in what all kinds have in common.
 func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], opts kube.Options[T]) (*kube.Controller[T], error) {
-	opts.Finalizer, opts.Workers, opts.Jitter = Finalizer, e.Workers, e.Jitter
+	if opts.Finalizer == "" {
+		opts.Finalizer = Finalizer
+	}
+	opts.Workers, opts.Jitter = e.Workers, e.Jitter
 	opts.Event, opts.Observe, opts.Log = e.Event, e.Observe, e.Log
 	opts.RetryDependency, opts.FieldOwner = e.DependencyRetry, e.FieldOwner
 	return kube.Add(ctx, e.Manager, logic, opts)

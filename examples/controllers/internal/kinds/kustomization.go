@@ -40,7 +40,7 @@ func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1
 		},
 		Depends:    k.sameRevision,
 		References: func(o *kustomizev1.Kustomization) []kube.Reference { return append(configRefs(o), sourceRef(o)) },
-		Watches:    append(configWatches(), sourceWatches("GitRepository", "OCIRepository", "Bucket")...),
+		Watches:    append(configWatches(), sourceWatches("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact")...),
 	})
 }
 

@@ -25,7 +25,7 @@ import (
 // kustomizationUnsupported are the fields that cannot be honoured yet.
 func kustomizationUnsupported() []string {
 	return []string{
-		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs", "spec.ignore", "spec.force",
+		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs", "spec.ignore", "spec.force",
 		"spec.decryption.provider!=sops", "spec.decryption.serviceAccountName", "spec.dependsOn.readyExpr",
 	}
 }
