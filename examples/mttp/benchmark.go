@@ -89,7 +89,7 @@ func (b *benchmark) phases(ctx context.Context, idle time.Duration, report *Repo
 		{"install", nil, b.install},
 		{"upgrade", func(ctx context.Context) error { return b.push(ctx, second) }, b.upgrade},
 		{"nothing changed", nil, b.nothing},
-		{fmt.Sprintf("idle %s", idle), nil, func(ctx context.Context) error { return pause(ctx, idle) }},
+		{fmt.Sprintf("idle %g s", idle.Seconds()), nil, func(ctx context.Context) error { return pause(ctx, idle) }},
 	} {
 		if phase.prepare != nil {
 			if err := phase.prepare(ctx); err != nil {
@@ -192,15 +192,25 @@ func (b *benchmark) current(r cluster.Ref, o *unstructured.Unstructured) string 
 	switch {
 	case r.Resource == workload.Sources().Resource:
 	case b.kind == workload.Helm:
-		if got := cluster.Text(o, "status", "lastAttemptedRevision"); !strings.HasPrefix(got, b.version) {
-			return fmt.Sprintf("it is ready with chart %s, not %s", got, b.version)
-		}
-		return ""
+		return deployed(o, b.version)
 	default:
 		path = []string{"status", "lastAppliedRevision"}
 	}
 	if got := cluster.Text(o, path...); got != want {
 		return fmt.Sprintf("it is ready at revision %s, not %s", got, want)
+	}
+	return ""
+}
+
+// deployed says what the newest release lacks.
+func deployed(o *unstructured.Unstructured, version string) string {
+	history, _, err := unstructured.NestedSlice(o.Object, "status", "history")
+	if err != nil || len(history) == 0 {
+		return "it has no release"
+	}
+	release, ok := history[0].(map[string]any)
+	if got := fmt.Sprint(release["chartVersion"]); !ok || !strings.HasPrefix(got, version) || release["status"] != "deployed" {
+		return fmt.Sprintf("its newest release is %v with chart %s, not deployed with %s", release["status"], got, version)
 	}
 	return ""
 }

@@ -25,19 +25,19 @@
 // for a second after that, so that what follows, such as events, is counted
 // where it belongs.
 //
-// API requests are those that the API server counts in its metrics, by verb.
-// What this program sends is left out, and so are leases, watches, which have
-// a line of their own, requests for discovery and health, which have one too,
-// and what controllers of Kubernetes do: see kubernetes in report.go. With
-// -metrics there is also what the controllers themselves have counted,
-// whatever it was about. Of several API servers the figures are those of the
-// one that answers, so that there should be one.
+// API requests are those about objects that the API server counts in its
+// metrics, by verb. What this program sends is left out, and so are watches,
+// which have a line of their own, and what components of Kubernetes do, as the
+// function kubernetes has it. Discovery is in none of them: the API server does
+// not count it. With -metrics there is also what the controllers themselves
+// count, watches and discovery included. Of several API servers the figures
+// are those of the one that answers, so there should be one.
 //
 // CPU and memory are of the processes named by -pid, or else of the endpoints
 // named by -metrics. The peak of several is the peak of their sum.
 //
 // Afterwards everything is deleted again, also after a failure and on Ctrl-C.
-// -keep leaves it.
+// -keep leaves it; the cluster of -local ends as it is.
 package main
 
 import (
@@ -152,7 +152,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	controllers := &meter.Controllers{Metrics: f.metrics, PIDs: f.pids}
 	var config *rest.Config
 	if f.local {
-		world, err := local.Start(ctx, &local.Options{Controllers: f.controllers, Concurrent: f.concurrent, Progress: stderr})
+		world, err := local.Start(ctx, &local.Options{Program: f.controllers, Concurrent: f.concurrent, Progress: stderr})
 		if err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func (f *flags) measure(ctx context.Context, config *rest.Config, controllers *m
 		cluster: &cluster.Cluster{Dynamic: dyn, Namespace: f.namespace}, server: server, controllers: controllers,
 	}
 	report = &Report{Kind: f.kind, Apps: f.apps, Kubernetes: version}
-	if err := b.run(ctx, f.idle, f.keep, report); err != nil {
+	if err := b.run(ctx, f.idle, f.keep || f.local, report); err != nil {
 		return nil, err
 	}
 	return report, nil

@@ -29,10 +29,9 @@ type Phase struct {
 	// Requests and Verbs are API requests per app.
 	Requests float64            `json:"requestsPerApp"`
 	Verbs    map[string]float64 `json:"requestsPerAppByVerb"`
-	// Watches is how many watches were begun, Discovery how many requests were
-	// about no object, Kubernetes what its own controllers did.
+	// Watches is how many watches anybody began, Kubernetes how many requests
+	// are those of its own controllers.
 	Watches    int `json:"watches"`
-	Discovery  int `json:"discovery"`
 	Kubernetes int `json:"kubernetes"`
 	// Sent is what the controllers say they sent, watches and discovery too.
 	Sent       *int     `json:"sentByControllers,omitempty"`
@@ -63,8 +62,6 @@ func newPhase(name string, took time.Duration, apps int, before, after *state) *
 		switch {
 		case r.Verb == "WATCH":
 			p.Watches += n
-		case r.Resource == "":
-			p.Discovery += n
 		case kubernetes(r):
 			p.Kubernetes += n
 		}
@@ -88,7 +85,7 @@ func newPhase(name string, took time.Duration, apps int, before, after *state) *
 func ofGitOps(all meter.Counts) meter.Counts {
 	out := meter.Counts{}
 	for r, n := range all {
-		if r.Verb != "WATCH" && r.Resource != "" && !kubernetes(r) {
+		if r.Verb != "WATCH" && !kubernetes(r) {
 			out[r] = n
 		}
 	}
@@ -125,14 +122,14 @@ func (r *Report) Table(w io.Writer) error {
 	for _, v := range sorted {
 		rows = append(rows, []string{"… " + v})
 	}
-	rows = append(rows, []string{"watches begun"}, []string{"requests for discovery"}, []string{"requests of Kubernetes itself"},
-		[]string{"requests, as the controllers count them"}, []string{"CPU seconds"}, []string{"peak memory, MiB"})
+	rows = append(rows, []string{"watches begun"}, []string{"requests of Kubernetes itself"},
+		[]string{"requests that the controllers count"}, []string{"CPU seconds"}, []string{"peak memory, MiB"})
 	for _, p := range r.Phases {
 		cells := []string{p.Name, fmt.Sprintf("%.2f", p.Seconds), fmt.Sprintf("%.1f", p.Requests)}
 		for _, v := range sorted {
 			cells = append(cells, fmt.Sprintf("%.1f", p.Verbs[v]))
 		}
-		cells = append(cells, fmt.Sprint(p.Watches), fmt.Sprint(p.Discovery), fmt.Sprint(p.Kubernetes), or("%d", p.Sent), or("%.2f", p.CPUSeconds), or("%.0f", p.PeakMiB))
+		cells = append(cells, fmt.Sprint(p.Watches), fmt.Sprint(p.Kubernetes), or("%d", p.Sent), or("%.2f", p.CPUSeconds), or("%.0f", p.PeakMiB))
 		for i, c := range cells {
 			rows[i] = append(rows[i], c)
 		}

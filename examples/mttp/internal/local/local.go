@@ -29,13 +29,13 @@ import (
 	"github.com/gitopskit/gitopskit/ssa"
 )
 
-// program is what is built when no controllers are given.
-const program = "github.com/gitopskit/gitopskit/examples/controllers/all"
+// source is what is built when no program is given.
+const source = "github.com/gitopskit/gitopskit/examples/controllers/all"
 
-// Options are the choices of Start.
+// Options are the choices of Start and Run.
 type Options struct {
-	// Controllers is the program; empty builds it with the go command.
-	Controllers string
+	// Program is the controllers' program; empty builds it with the go command.
+	Program string
 	// Concurrent is how many objects of a kind it reconciles at a time.
 	Concurrent int
 	// Progress receives what takes long.
@@ -44,59 +44,83 @@ type Options struct {
 
 // World is a control plane with controllers. It ends with Stop.
 type World struct {
+	*Controllers
 	// Config is that of the cluster's administrator.
 	Config *rest.Config
-	// Version is that of Kubernetes.
-	Version string
-	// Metrics is the endpoint of the controllers, PID their process.
+
+	server *testenv.Server
+}
+
+// Start starts a world.
+func Start(ctx context.Context, o *Options) (*World, error) {
+	server, err := testenv.Launch(ctx, &testenv.Options{SimulatedNodes: 1, Progress: o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	w := &World{Config: server.Config(), server: server}
+	err = Install(ctx, w.Config)
+	if err == nil {
+		w.Controllers, err = Run(ctx, server.Kubeconfig(), o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, server.Stop())
+	}
+	return w, nil
+}
+
+// Stop ends the controllers and the control plane, and removes their files.
+func (w *World) Stop() error { return errors.Join(w.Controllers.Stop(), w.server.Stop()) }
+
+// Controllers are a running process. It ends with Stop, or, on Linux, when
+// this process ends in whatever way.
+type Controllers struct {
+	// Metrics is the URL of the endpoint, PID the process.
 	Metrics string
 	PID     int
 
 	dir     string
-	server  *testenv.Server
 	log     tail
 	kill    context.CancelFunc
 	exited  chan struct{}
 	exitErr error
 }
 
-// Start starts a world.
-func Start(ctx context.Context, o *Options) (w *World, err error) {
-	w = &World{kill: func() {}, exited: make(chan struct{})}
+// Run starts controllers for the cluster of a kubeconfig and waits until they
+// answer. The context bounds the start, not their life.
+func Run(ctx context.Context, kubeconfig string, o *Options) (c *Controllers, err error) {
+	c = &Controllers{kill: func() {}, exited: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.Stop())
+			err = errors.Join(err, c.Stop())
+			c = nil
 		}
 	}()
-	if w.dir, err = os.MkdirTemp("", "gitopskit-mttp-"); err != nil {
+	if c.dir, err = os.MkdirTemp("", "gitopskit-mttp-"); err != nil {
 		return nil, err
 	}
-	controllers := o.Controllers
-	if controllers == "" {
-		if controllers, err = build(ctx, w.dir, o.Progress); err != nil {
+	program := o.Program
+	if program == "" {
+		fmt.Fprintln(o.Progress, "building the controllers; the first time takes minutes")
+		if program, err = Build(ctx, c.dir); err != nil {
 			return nil, err
 		}
 	}
-	if w.server, err = testenv.Launch(ctx, &testenv.Options{SimulatedNodes: 1, Progress: o.Progress}); err != nil {
+	if err := c.start(ctx, program, kubeconfig, o.Concurrent); err != nil {
 		return nil, err
 	}
-	w.Config, w.Version = w.server.Config(), w.server.Version()
-	if err := Install(ctx, w.Config); err != nil {
-		return nil, err
-	}
-	return w, w.start(ctx, controllers, o.Concurrent)
+	return c, c.answers(ctx)
 }
 
-// build compiles the controllers.
-func build(ctx context.Context, dir string, progress io.Writer) (string, error) {
+// Build compiles examples/controllers/all into a directory and returns the
+// path of the program.
+func Build(ctx context.Context, dir string) (string, error) {
 	out := filepath.Join(dir, "all")
 	if runtime.GOOS == "windows" {
 		out += ".exe"
 	}
-	fmt.Fprintln(progress, "building the controllers; the first time takes minutes")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, program)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", out, source)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w: run it in a checkout of this module, or name the program by -controllers\n%s", program, err, text)
+		return "", fmt.Errorf("go build %s: %w: run it in a checkout of this module, or name the program by -controllers\n%s", source, err, text)
 	}
 	return out, nil
 }
@@ -132,50 +156,49 @@ func Install(ctx context.Context, config *rest.Config) error {
 	return nil
 }
 
-// start starts the controllers and waits until they answer.
-func (w *World) start(ctx context.Context, controllers string, concurrent int) error {
+// start starts the process.
+func (c *Controllers) start(ctx context.Context, program, kubeconfig string, concurrent int) error {
 	metrics, err := free()
 	if err != nil {
 		return err
 	}
-	w.Metrics = "http://" + metrics + "/metrics"
-	running, kill := context.WithCancel(context.WithoutCancel(ctx)) // an interrupted run still needs them, to clean up
-	w.kill = kill
-	cmd := exec.CommandContext(running, controllers,
-		"-metrics-addr", metrics, "-health-addr", "0", "-storage-addr", "127.0.0.1:0", "-storage-path", filepath.Join(w.dir, "storage"),
+	c.Metrics = "http://" + metrics + "/metrics"
+	running, kill := context.WithCancel(context.WithoutCancel(ctx))
+	c.kill = kill
+	cmd := exec.CommandContext(running, program,
+		"-metrics-addr", metrics, "-health-addr", "0", "-storage-addr", "127.0.0.1:0", "-storage-path", filepath.Join(c.dir, "storage"),
 		"-concurrent", strconv.Itoa(concurrent), "-log-level", "warn")
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+w.server.Kubeconfig(), "RUNTIME_NAMESPACE=default")
-	cmd.Stdout, cmd.Stderr = &w.log, &w.log
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "RUNTIME_NAMESPACE=default")
+	cmd.Stdout, cmd.Stderr = &c.log, &c.log
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 15*time.Second
 	cmd.SysProcAttr = detached()
 	started := make(chan error)
 	go func() {
-		// The system ends the process when the thread that started it ends.
+		// Linux ends the process when the thread that started it ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			w.exitErr = cmd.Wait()
-			close(w.exited)
+			c.exitErr = cmd.Wait()
+			close(c.exited)
 		}
 	}()
 	if err := <-started; err != nil {
-		close(w.exited)
 		return fmt.Errorf("controllers: %w", err)
 	}
-	w.PID = cmd.Process.Pid
-	return w.answers(ctx)
+	c.PID = cmd.Process.Pid
+	return nil
 }
 
 // answers waits until the controllers serve their metrics.
-func (w *World) answers(ctx context.Context) error {
+func (c *Controllers) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	retry := time.NewTicker(50 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodHead, w.Metrics, http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.Metrics, http.NoBody)
 		if err != nil {
 			return err
 		}
@@ -184,10 +207,10 @@ func (w *World) answers(ctx context.Context) error {
 			return resp.Body.Close()
 		}
 		select {
-		case <-w.exited:
-			return w.Err()
+		case <-c.exited:
+			return c.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("controllers: no answer: %w: %w\n%s", context.Cause(ctx), err, w.log.String())
+			return fmt.Errorf("controllers: no answer: %w: %w\n%s", context.Cause(ctx), err, c.log.String())
 		case <-retry.C:
 		}
 	}
@@ -202,25 +225,21 @@ func free() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// Exited is closed when the controllers have ended.
-func (w *World) Exited() <-chan struct{} { return w.exited }
+// Exited is closed when the process has ended.
+func (c *Controllers) Exited() <-chan struct{} { return c.exited }
 
-// Err says how the controllers ended, with the end of their log.
-func (w *World) Err() error {
-	return fmt.Errorf("the controllers ended by themselves: %v\n%s", w.exitErr, w.log.String()) //nolint:errorlint // the text is all there is
+// Err says how the process ended, with the end of its log.
+func (c *Controllers) Err() error {
+	return fmt.Errorf("the controllers ended by themselves: %v\n%s", c.exitErr, c.log.String()) //nolint:errorlint // the text is all there is
 }
 
-// Stop ends the controllers and the control plane, and removes their files.
-func (w *World) Stop() error {
-	w.kill()
-	if w.PID != 0 {
-		<-w.exited
+// Stop ends the process and removes its files.
+func (c *Controllers) Stop() error {
+	c.kill()
+	if c.PID != 0 {
+		<-c.exited
 	}
-	var err error
-	if w.server != nil {
-		err = w.server.Stop()
-	}
-	return errors.Join(err, os.RemoveAll(w.dir))
+	return os.RemoveAll(c.dir)
 }
 
 // tail keeps the end of a log.

@@ -12,9 +12,10 @@ import (
 
 // Request is a kind of request to the API server, as its metrics name them.
 type Request struct {
-	// Verb is GET, LIST, WATCH, POST, PUT, PATCH, APPLY, DELETE or DELETECOLLECTION.
+	// Verb is GET, LIST, WATCH, POST, PUT, PATCH, APPLY or DELETE, which
+	// deletions of collections are, too.
 	Verb string
-	// Resource is the plural, and empty for discovery and health.
+	// Resource is the plural.
 	Resource, Subresource string
 }
 
@@ -55,7 +56,9 @@ func (o *Own) Wrap(rt http.RoundTripper) http.RoundTripper {
 		if o.counts == nil {
 			o.counts = Counts{}
 		}
-		o.counts[classify(r)]++
+		if request, ok := classify(r); ok {
+			o.counts[request]++
+		}
 		o.mu.Unlock()
 		return rt.RoundTrip(r)
 	})
@@ -73,8 +76,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// classify says under which labels the API server counts a request.
-func classify(r *http.Request) Request {
+// classify says under which labels the API server counts a request, if it is
+// about objects.
+func classify(r *http.Request) (Request, bool) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
 	case parts[0] == "api" && len(parts) > 2:
@@ -82,7 +86,7 @@ func classify(r *http.Request) Request {
 	case parts[0] == "apis" && len(parts) > 3:
 		parts = parts[3:]
 	default:
-		return Request{Verb: r.Method}
+		return Request{}, false
 	}
 	if parts[0] == "namespaces" && len(parts) > 2 {
 		parts = parts[2:]
@@ -97,12 +101,10 @@ func classify(r *http.Request) Request {
 		if w := r.URL.Query().Get("watch"); w == "true" || w == "1" {
 			out.Verb = "WATCH"
 		}
-	case r.Method == http.MethodDelete && len(parts) == 1:
-		out.Verb = "DELETECOLLECTION"
 	case r.Method == http.MethodPatch && strings.HasPrefix(r.Header.Get("Content-Type"), "application/apply-patch"):
 		out.Verb = "APPLY"
 	}
-	return out
+	return out, true
 }
 
 // APIServer reads the metrics of an API server.
@@ -126,8 +128,9 @@ func NewAPIServer(config *rest.Config, own *Own) (*APIServer, error) {
 	return &APIServer{client, base.JoinPath("metrics").String(), own}, nil
 }
 
-// Read returns how many requests others have sent since the server started. A
-// watch counts when it begins.
+// Read returns how many requests about objects others have sent since the
+// server started. A watch counts when it begins. Requests for discovery are
+// not in the metrics, and those about its health are left out.
 func (s *APIServer) Read(ctx context.Context) (Counts, error) {
 	const total, running = "apiserver_request_total", "apiserver_longrunning_requests"
 	sums := map[Request]float64{}
@@ -138,6 +141,9 @@ func (s *APIServer) Read(ctx context.Context) (Counts, error) {
 			return
 		}
 		found = found || p.name == total
+		if p.labels["resource"] == "" {
+			return
+		}
 		sums[Request{verb, p.labels["resource"], p.labels["subresource"]}] += p.value
 	}, total, running)
 	if err != nil {
@@ -148,10 +154,7 @@ func (s *APIServer) Read(ctx context.Context) (Counts, error) {
 	}
 	out := Counts{}
 	for r, v := range sums {
-		if r.Resource == "" {
-			r = Request{Verb: r.Verb} // the subresource is the path
-		}
-		out[r] += int(v)
+		out[r] = int(v)
 	}
 	return out.Minus(s.own.Counts()), nil
 }

@@ -120,7 +120,7 @@ func (r *Repository) pushChart(ctx context.Context, name, version string) (strin
 	for file, data := range entries {
 		files["templates/"+file] = data
 	}
-	tree, err := source.Memory(files)
+	tree, err := source.MapFS(files)
 	if err != nil {
 		return "", err
 	}
@@ -147,7 +147,7 @@ func manifests(name, version string) (fs.FS, error) {
 		list += "  - " + file + "\n"
 	}
 	files["kustomization.yaml"] = []byte("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n" + list)
-	return source.Memory(files)
+	return source.MapFS(files)
 }
 
 // objects are the files of an app.
