@@ -59,8 +59,10 @@ func (s *EventServer) serve(w http.ResponseWriter, r *http.Request) int {
 	if r.ContentLength > limit {
 		return http.StatusRequestEntityTooLarge
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // a server without deadlines has none
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(timeout)) // a server without deadlines has none
 	e, err := Decode(http.MaxBytesReader(w, r.Body, limit+1), limit)
+	_ = c.SetReadDeadline(time.Time{})
 	if errors.Is(err, ErrTooLarge) {
 		return http.StatusRequestEntityTooLarge
 	}
