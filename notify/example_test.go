@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 
@@ -22,7 +24,7 @@ func Example() {
 		notify.Route{
 			Name:   "pager",
 			Sender: notify.SenderFunc(func(context.Context, notify.Event) error { return nil }),
-			Match:  func(e notify.Event) bool { return e.Severity >= notify.SeverityError },
+			Rule:   &notify.Rule{Severity: notify.SeverityError},
 		})
 	if err != nil {
 		fmt.Println(err)
@@ -43,6 +45,51 @@ func Example() {
 	// 0 <nil>
 	// log 2
 	// pager 1
+}
+
+// What an Alert of Flux says is a rule.
+func ExampleRule() {
+	chat := notify.SenderFunc(func(_ context.Context, e notify.Event) error {
+		fmt.Println(e.InvolvedObject, e.Message, e.Metadata)
+		return nil
+	})
+	bus, err := notify.NewBus(nil, notify.Route{Name: "chat", Sender: chat, Rule: &notify.Rule{
+		Sources:       []notify.EventSource{{Kind: "Kustomization", Namespace: "apps", Name: "*"}},
+		Exclude:       []string{"^waiting for"},
+		Metadata:      map[string]string{"cluster": "eu-1"},
+		PlainMetadata: true,
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	object := notify.Object{Kind: "Kustomization", Namespace: "apps", Name: "web", APIVersion: "kustomize.toolkit.fluxcd.io/v1"}
+	for _, message := range []string{"waiting for 3 objects", "applied"} {
+		_ = bus.Emit(notify.Event{
+			InvolvedObject: object, Message: message,
+			Metadata: map[string]string{"kustomize.toolkit.fluxcd.io/revision": "main@sha1:4f2a"},
+		})
+	}
+	_, _ = bus.Close(context.Background())
+	// Output: Kustomization/apps/web applied map[cluster:eu-1 revision:main@sha1:4f2a]
+}
+
+// The events of Flux's controllers are taken where they are posted.
+func ExampleEventServer() {
+	server := &notify.EventServer{Emit: func(e notify.Event) error {
+		fmt.Println(e.Severity, e.InvolvedObject, e.Message)
+		return nil
+	}}
+	for range 2 {
+		body := strings.NewReader(`{"involvedObject":{"kind":"App","namespace":"shop","name":"cart"},"severity":"error","message":"no such file"}`)
+		answer := httptest.NewRecorder()
+		server.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", body))
+		fmt.Println(answer.Code)
+	}
+	// Output:
+	// error App/shop/cart no such file
+	// 202
+	// 429
 }
 
 // A constructor names all problems at once, and no secret.

@@ -41,9 +41,7 @@ const (
 	maxRetryAfter  = 24 * time.Hour // more is not believed
 )
 
-// endpoint is a server that a sender talks to. An answer 2xx is a success; 408, 425, 429, 5xx, and connections that
-// fail are worth a retry, after Retry-After if the answer has it; any other answer is terminal. A redirect is followed
-// only if it repeats the request on the same scheme, host and port.
+// endpoint is a server that a sender talks to.
 type endpoint struct {
 	kind    string // what errors call the sender
 	url     *url.URL
@@ -233,20 +231,20 @@ func (p *endpoint) judge(resp *http.Response) error {
 	if status >= 200 && status < 300 {
 		return nil
 	}
+	pause := patience(resp.Header, time.Now())
 	err := &SendError{
-		Op: "send", Destination: p.host, Status: status, permanent: !retriable(status),
-		Err: fmt.Errorf("answer %d %s", status, http.StatusText(status)),
+		Op: "send", Destination: p.host, Status: status, Err: fmt.Errorf("answer %d %s", status, http.StatusText(status)),
+		permanent: !retriable(status) && !(status == http.StatusForbidden && pause > 0), // GitHub's way of saying 429
 	}
 	switch {
+	case !err.permanent:
+		err.retryAfter = pause
 	case status >= 300 && status < 400:
 		err.Err = fmt.Errorf("%w redirects elsewhere, which is not followed: use the final address", err.Err)
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		err.Err = fmt.Errorf("%w: check the credentials", err.Err)
 	case status == http.StatusNotFound || status == http.StatusGone:
 		err.Err = fmt.Errorf("%w: check the address", err.Err)
-	}
-	if !err.permanent {
-		err.retryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return err
 }
@@ -258,6 +256,22 @@ func retriable(status int) bool {
 		return true
 	}
 	return status >= 500
+}
+
+// patience returns how long an answer asks to wait: by Retry-After, or by the headers of GitHub and Gitea that say
+// until when no request is left; 0 if it does not.
+func patience(header http.Header, now time.Time) time.Duration {
+	if after := parseRetryAfter(header.Get("Retry-After"), now); after > 0 {
+		return after
+	}
+	if header.Get("X-Ratelimit-Remaining") != "0" {
+		return 0
+	}
+	reset, err := strconv.ParseInt(header.Get("X-Ratelimit-Reset"), 10, 64)
+	if err != nil || reset <= now.Unix() {
+		return 0
+	}
+	return time.Duration(min(reset-now.Unix(), int64(maxRetryAfter/time.Second))) * time.Second
 }
 
 // parseRetryAfter reads seconds or an HTTP date; what it cannot read, or is over, is 0.

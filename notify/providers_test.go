@@ -123,6 +123,31 @@ func TestDestinationsShowNoSecret(t *testing.T) {
 	}
 }
 
+// A 403 of a forge may mean too many requests, which is no reason to give up.
+func TestForbiddenWithPatienceIsRetried(t *testing.T) {
+	for _, tc := range []struct {
+		header map[string]string
+		want   bool
+	}{
+		{nil, true},
+		{map[string]string{"Retry-After": "60"}, false},
+		{map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": fmt.Sprint(time.Now().Add(time.Hour).Unix())}, false},
+		{map[string]string{"X-RateLimit-Remaining": "4999", "X-RateLimit-Reset": fmt.Sprint(time.Now().Add(time.Hour).Unix())}, true},
+	} {
+		server := notifytest.NewServer(t, notifytest.Step{Status: 403, Header: tc.header})
+		s, err := destinations["github"](server.URL, notify.HTTPOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Send(t.Context(), failedEvent())
+		_ = s.Close()
+		e, ok := errors.AsType[*notify.SendError](err)
+		if !ok || e.Terminal() != tc.want || (e.RetryAfter() > 0) == tc.want {
+			t.Errorf("%v: got %v, after %v", tc.header, err, e.RetryAfter())
+		}
+	}
+}
+
 // requestOf returns the requests of one event, their bodies on one line.
 func requestOf(t *testing.T, path string, e notify.Event, answer string, connect func(address string) (closer, error)) []notifytest.Request {
 	t.Helper()

@@ -28,3 +28,29 @@ func TestParseRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestPatience(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, tc := range []struct {
+		after, remaining, reset string
+		want                    time.Duration
+	}{
+		{"", "", "", 0},
+		{"7", "", "", 7 * time.Second},
+		{"7", "0", "1800000060", 7 * time.Second},
+		{"", "0", "1800000060", time.Minute},
+		{"", "1", "1800000060", 0},
+		{"", "0", "1799999999", 0},
+		{"", "0", "soon", 0},
+		{"", "0", "9223372036854775807", 24 * time.Hour},
+		{"", "0", "-9223372036854775808", 0},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", tc.after)
+		h.Set("X-RateLimit-Remaining", tc.remaining)
+		h.Set("X-RateLimit-Reset", tc.reset)
+		if got := patience(h, now); got != tc.want {
+			t.Errorf("%+v: got %v", tc, got)
+		}
+	}
+}
