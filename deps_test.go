@@ -35,7 +35,11 @@ kustomize/sops          : github.com/getsops/sops google.golang.org/grpc k8s.io/
 helm                    : helm.sh/helm/v3/pkg/chart helm.sh/helm/v3/pkg/chartutil helm.sh/helm/v3/pkg/engine helm.sh/helm/v3/pkg/ignore helm.sh/helm/v3/pkg/releaseutil helm.sh/helm/v3/pkg/strvals github.com/santhosh-tekuri/jsonschema github.com/opencontainers/go-digest k8s.io/apimachinery sigs.k8s.io/yaml go.yaml.in/yaml !helm.sh/helm/v3/pkg/action !helm.sh/helm/v3/pkg/repo !k8s.io/client-go/informers !k8s.io/kubectl !sigs.k8s.io/controller-runtime !github.com/go-git <=310
 helm/release            : helm helm.sh/helm/v3/pkg/chart helm.sh/helm/v3/pkg/release helm.sh/helm/v3/pkg/time github.com/opencontainers/go-digest k8s.io/apimachinery k8s.io/client-go/dynamic k8s.io/client-go/metadata !helm.sh/helm/v3/pkg/action !helm.sh/helm/v3/pkg/kube !k8s.io/client-go/informers !k8s.io/kubectl !sigs.k8s.io/controller-runtime !github.com/go-git <=315
 ssa                     : k8s.io/apimachinery k8s.io/client-go/dynamic k8s.io/client-go/rest k8s.io/client-go/discovery k8s.io/client-go/restmapper k8s.io/client-go/util/csaupgrade github.com/fluxcd/cli-utils/pkg/kstatus/status sigs.k8s.io/structured-merge-diff sigs.k8s.io/yaml !sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh !github.com/go-git <=160
+image                   : github.com/google/go-containerregistry github.com/Masterminds/semver !k8s.io !helm.sh !github.com/go-git <=25
+image/update            : image go.yaml.in/yaml !k8s.io !sigs.k8s.io !github.com/go-git <=26
+image/writeback         : image/update github.com/Masterminds/sprig !k8s.io !sigs.k8s.io !github.com/go-git <=40
 notify                  : <=0
+notify/receiver         : <=0
 notify/notifytest       : notify <=0
 runtime                 : <=0
 runtime/status          : k8s.io/apimachinery !k8s.io/client-go <=70

@@ -60,7 +60,7 @@ func (t text) extent(n *yaml.Node) (start, end int, reason Reason, detail string
 	}
 	at = t.afterProperties(at)
 	rest := t.data[at:]
-	size := -1
+	var size int
 	switch {
 	case n.Style&yaml.DoubleQuotedStyle != 0:
 		size = quoted(rest, '"')

@@ -21,9 +21,9 @@ type budget struct {
 }
 
 const (
-	maxSteps  = 1_000_000 // nodes executed, about a second
-	maxBytes  = 64 << 20  // arguments and results of functions
-	maxValue  = 1 << 20   // one of them
+	maxSteps  = 300_000  // nodes executed, a fraction of a second
+	maxBytes  = 64 << 20 // arguments and results of functions
+	maxValue  = 1 << 20  // one of them
 	maxOutput = 1 << 20
 	callCost  = 1_000 // a template that calls itself
 )

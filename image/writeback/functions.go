@@ -15,18 +15,20 @@ import (
 // on their arguments only, they are cheap, and they change nothing. What is not
 // here is unknown to a template: the time, chance, the environment, the network,
 // keys and certificates, and what makes long values of short ones.
-var pure = strings.Fields(`
-	abbrev abbrevboth trunc trim upper lower title untitle substr trimAll trimSuffix trimPrefix nospace initials swapcase
-	snakecase camelcase kebabcase contains hasPrefix hasSuffix quote squote cat replace plural toString toStrings
-	wrap split splitList splitn join sortAlpha
-	atoi int int64 float64 add add1 sub div mod mul max min ceil floor round
-	default empty coalesce all any compact ternary
-	fromJson toJson toPrettyJson toRawJson mustFromJson mustToJson
-	typeOf typeIs kindOf kindIs deepEqual base dir clean ext isAbs b64enc b64dec
-	list tuple dict get hasKey pluck pick omit append prepend first rest last initial reverse uniq without has slice concat dig
-	sha1sum sha256sum adler32sum semver semverCompare fail
-	regexMatch regexFind regexFindAll regexReplaceAll regexReplaceAllLiteral regexSplit regexQuoteMeta
-	mustRegexMatch mustRegexFind mustRegexFindAll mustRegexReplaceAll mustRegexReplaceAllLiteral mustRegexSplit`)
+func pure() []string {
+	return strings.Fields(`
+		abbrev abbrevboth trunc trim upper lower title untitle substr trimAll trimSuffix trimPrefix nospace initials swapcase
+		snakecase camelcase kebabcase contains hasPrefix hasSuffix quote squote cat replace plural toString toStrings
+		wrap split splitList splitn join sortAlpha
+		atoi int int64 float64 add add1 sub div mod mul max min ceil floor round
+		default empty coalesce all any compact ternary
+		fromJson toJson toPrettyJson toRawJson mustFromJson mustToJson
+		typeOf typeIs kindOf kindIs deepEqual base dir clean ext isAbs b64enc b64dec
+		list tuple dict get hasKey pluck pick omit append prepend first rest last initial reverse uniq without has slice concat dig
+		sha1sum sha256sum adler32sum semver semverCompare fail
+		regexMatch regexFind regexFindAll regexReplaceAll regexReplaceAllLiteral regexSplit regexQuoteMeta
+		mustRegexMatch mustRegexFind mustRegexFindAll mustRegexReplaceAll mustRegexReplaceAllLiteral mustRegexSplit`)
+}
 
 // multiplies names the functions whose result may be as long as the product of
 // their arguments.
@@ -43,7 +45,7 @@ func multiplies(name string) bool {
 func (b *budget) functions() template.FuncMap {
 	all := template.FuncMap{}
 	library := sprig.HermeticTxtFuncMap()
-	for _, name := range pure {
+	for _, name := range pure() {
 		if f, ok := library[name]; ok {
 			all[name] = b.guard(name, f)
 		}
