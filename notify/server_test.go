@@ -184,7 +184,7 @@ func TestEventServerRefusesRepetitions(t *testing.T) {
 		check("another revision", send(func(e *notify.Event) { e.Metadata = map[string]string{"apps.example.org/revision": "2"} }), 202)
 		time.Sleep(5*time.Minute - 1)
 		check("within the window", send(nil), 429)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		check("after it", send(nil), 202)
 		for i := range 3 {
 			check("others", send(func(e *notify.Event) { e.Message = fmt.Sprint(i) }), 202)

@@ -2,7 +2,7 @@ package receiver
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // callers sign with it; HMAC does not need its collision resistance
+	"crypto/sha1" // callers sign with it; an HMAC does not need its collision resistance
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
