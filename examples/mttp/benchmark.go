@@ -25,6 +25,7 @@ type benchmark struct {
 	kind        workload.Kind
 	apps        int
 	timeout     time.Duration
+	quiet       time.Duration
 	out         *console.Printer
 	repository  *workload.Repository
 	cluster     *cluster.Cluster
@@ -81,33 +82,13 @@ func (b *benchmark) phases(ctx context.Context, idle time.Duration, report *Repo
 	if err != nil {
 		return err
 	}
-	for _, phase := range []struct {
-		name    string
-		prepare func(context.Context) error
-		act     func(context.Context) error
-	}{
-		{"install", nil, b.install},
-		{"upgrade", func(ctx context.Context) error { return b.push(ctx, second) }, b.upgrade},
-		{"nothing changed", nil, b.nothing},
-		{fmt.Sprintf("idle %g s", idle.Seconds()), nil, func(ctx context.Context) error { return pause(ctx, idle) }},
+	for _, phase := range []phase{
+		{"install", b.timeout, b.install},
+		{"upgrade", b.timeout, b.upgrade},
+		{"nothing changed", b.timeout, b.nothing},
+		{fmt.Sprintf("idle %g s", idle.Seconds()), idle + b.timeout, func(ctx context.Context) error { return pause(ctx, idle) }},
 	} {
-		if phase.prepare != nil {
-			if err := phase.prepare(ctx); err != nil {
-				return fmt.Errorf("%s: %w", phase.name, err)
-			}
-		}
-		if _, err := b.peak.Take(); err != nil {
-			return fmt.Errorf("memory of the controllers: %w", err)
-		}
-		limited, cancel := context.WithTimeoutCause(ctx, b.timeout+idle, fmt.Errorf("not done after %s", b.timeout))
-		start := time.Now()
-		err := phase.act(limited)
-		took := time.Since(start)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%s: %w", phase.name, err)
-		}
-		after, err := b.settled(ctx)
+		after, took, err := b.measure(ctx, phase)
 		if err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}
@@ -115,8 +96,36 @@ func (b *benchmark) phases(ctx context.Context, idle time.Duration, report *Repo
 		report.Phases = append(report.Phases, p)
 		b.out.Step("phase", "%s: %.2f s, %.1f API requests per app", p.Name, p.Seconds, p.Requests)
 		before = after
+		if phase.name == "install" {
+			if err := b.push(ctx, second); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// phase is something that controllers are to do.
+type phase struct {
+	name    string
+	timeout time.Duration
+	act     func(context.Context) error
+}
+
+// measure says how long a phase took, and what was counted after it.
+func (b *benchmark) measure(ctx context.Context, p phase) (*state, time.Duration, error) {
+	if _, err := b.peak.Take(); err != nil {
+		return nil, 0, fmt.Errorf("memory of the controllers: %w", err)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not done after %s", p.timeout))
+	defer cancel()
+	start := time.Now()
+	if err := p.act(limited); err != nil {
+		return nil, 0, err
+	}
+	took := time.Since(start)
+	after, err := b.settled(ctx)
+	return after, took, err
 }
 
 // push publishes a version of every app.
@@ -246,45 +255,36 @@ func pause(ctx context.Context, d time.Duration) error {
 type state struct {
 	requests meter.Counts
 	usage    meter.Usage
-	known    *known
+	known    known
 	peak     float64
 }
 
 type known struct{ usage, sent bool }
 
-const (
-	// quiet is how long no request may come before figures are read, and
-	// patience how long that is waited for.
-	quiet    = time.Second
-	patience = 15 * time.Second
-)
+// patience is how many times it is waited for a quiet API server.
+const patience = 15
 
 // settled reads the figures when the API server is quiet.
 func (b *benchmark) settled(ctx context.Context) (*state, error) {
-	last := -1
-	for deadline := time.Now().Add(patience); ; {
-		requests, err := b.server.Read(ctx)
-		if err != nil {
-			return nil, err
+	requests, err := b.server.Read(ctx)
+	for last, tries := -1, 0; err == nil && ofGitOps(requests).Total() != last && tries < patience; tries++ {
+		last = ofGitOps(requests).Total()
+		if err = pause(ctx, b.quiet); err == nil {
+			requests, err = b.server.Read(ctx)
 		}
-		n := ofGitOps(requests).Total()
-		if n != last && time.Now().Before(deadline) {
-			last = n
-			if err := pause(ctx, quiet); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		usage, err := b.controllers.Read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		peak, err := b.peak.Take()
-		if err != nil {
-			return nil, fmt.Errorf("memory of the controllers: %w", err)
-		}
-		s := &state{requests: requests, usage: usage, known: &known{}, peak: peak}
-		s.known.usage, s.known.sent = b.controllers.Known()
-		return s, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	usage, err := b.controllers.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	peak, err := b.peak.Take()
+	if err != nil {
+		return nil, fmt.Errorf("memory of the controllers: %w", err)
+	}
+	s := &state{requests: requests, usage: usage, peak: peak}
+	s.known.usage, s.known.sent = b.controllers.Known()
+	return s, nil
 }

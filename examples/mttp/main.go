@@ -22,7 +22,7 @@
 //
 // The time of a phase ends when the last object is as it should be, seen by
 // watch. Requests, CPU and memory are read when the API server has been quiet
-// for a second after that, so that what follows, such as events, is counted
+// for a moment after that, so that what follows, such as events, is counted
 // where it belongs.
 //
 // API requests are those about objects that the API server counts in its
@@ -75,7 +75,7 @@ type flags struct {
 	apps, concurrent                                           int
 	metrics                                                    []string
 	pids                                                       []int
-	timeout, idle                                              time.Duration
+	timeout, idle, quiet                                       time.Duration
 	local, json, keep                                          bool
 }
 
@@ -114,6 +114,7 @@ func parse(args []string, stderr io.Writer) (*flags, error) {
 	})
 	set.DurationVar(&f.timeout, "timeout", 10*time.Minute, "how long each phase, and the clean-up, may take")
 	set.DurationVar(&f.idle, "idle", time.Minute, "how long the idle phase is")
+	set.DurationVar(&f.quiet, "quiet", time.Second, "how long no API request may come before figures are read; it is waited for as long as fifteen such times")
 	set.BoolVar(&f.json, "json", false, "print the report as JSON, with each kind of request")
 	set.BoolVar(&f.keep, "keep", false, "leave everything in the cluster")
 	if err := set.Parse(args); err != nil {
@@ -131,7 +132,7 @@ func (f *flags) check(rest []string) (errs []error) {
 	wrong(len(rest) > 0, "unexpected arguments %q", rest)
 	wrong(f.apps < 1 || f.apps > maxApps, "-n %d: use 1 to %d", f.apps, maxApps)
 	wrong(f.kind != workload.Kustomize && f.kind != workload.Helm, "-kind %q: use %s or %s", f.kind, workload.Kustomize, workload.Helm)
-	wrong(f.timeout <= 0 || f.idle <= 0, "-timeout and -idle must be positive")
+	wrong(f.timeout <= 0 || f.idle <= 0 || f.quiet <= 0, "-timeout, -idle and -quiet must be positive")
 	wrong(f.namespace == "", "-namespace is empty")
 	wrong(f.concurrent < 1, "-concurrent %d: use 1 or more", f.concurrent)
 	wrong(f.local && (f.kubeconfig != "" || len(f.metrics)+len(f.pids) > 0), "-local has a cluster and controllers of its own: leave out -kubeconfig, -metrics and -pid")
@@ -215,7 +216,7 @@ func (f *flags) measure(ctx context.Context, config *rest.Config, controllers *m
 	}
 	defer func() { err = errors.Join(err, repository.Close()) }()
 	b := &benchmark{
-		kind: f.kind, apps: f.apps, timeout: f.timeout, out: out, repository: repository,
+		kind: f.kind, apps: f.apps, timeout: f.timeout, quiet: f.quiet, out: out, repository: repository,
 		cluster: &cluster.Cluster{Dynamic: dyn, Namespace: f.namespace}, server: server, controllers: controllers,
 	}
 	report = &Report{Kind: f.kind, Apps: f.apps, Kubernetes: version}

@@ -36,13 +36,13 @@ func ReadyAt(at func(r Ref, o *unstructured.Unstructured) string) Check {
 		if stalled := condition(o, "Stalled"); stalled != nil && stalled.status == "True" && observed {
 			return "", fmt.Errorf("stalled: %s", stalled)
 		}
-		switch lacks := at(r, o); {
-		case !observed:
-			return fmt.Sprintf("its controller has seen generation %d, not %d", number(o, "status", "observedGeneration"), o.GetGeneration()), nil
+		switch {
 		case ready.status != "True":
 			return "Ready is " + ready.status + ": " + ready.String(), nil
+		case !observed:
+			return fmt.Sprintf("its controller has seen generation %d, not %d", number(o, "status", "observedGeneration"), o.GetGeneration()), nil
 		default:
-			return lacks, nil
+			return at(r, o), nil
 		}
 	}
 }

@@ -81,19 +81,21 @@ func (c *Cluster) DeleteNamespace(ctx context.Context) error {
 
 // Create creates objects.
 func (c *Cluster) Create(ctx context.Context, gvr schema.GroupVersionResource, objects []*unstructured.Unstructured) error {
-	return each(ctx, objects, func(ctx context.Context, o *unstructured.Unstructured) error {
+	err := each(ctx, objects, func(ctx context.Context, o *unstructured.Unstructured) error {
 		_, err := c.Dynamic.Resource(gvr).Namespace(c.Namespace).Create(ctx, o, metav1.CreateOptions{})
 		return err
 	})
+	return wrap(err, "create", gvr)
 }
 
 // Request asks for a pass of objects.
 func (c *Cluster) Request(ctx context.Context, gvr schema.GroupVersionResource, names []string, token string) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, RequestedAt, token)
-	return each(ctx, names, func(ctx context.Context, name string) error {
+	err := each(ctx, names, func(ctx context.Context, name string) error {
 		_, err := c.Dynamic.Resource(gvr).Namespace(c.Namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "mttp"})
 		return err
 	})
+	return wrap(err, "annotate", gvr)
 }
 
 // Remove deletes objects and waits until they are gone.
@@ -115,9 +117,17 @@ func (c *Cluster) Remove(ctx context.Context, gvr schema.GroupVersionResource, n
 		return err
 	})
 	if err != nil {
-		return err
+		return wrap(err, "delete", gvr)
 	}
 	return f.Until(ctx, refs, Gone)
+}
+
+// wrap says what was done to objects of a kind.
+func wrap(err error, op string, gvr schema.GroupVersionResource) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", op, Name(gvr), err)
 }
 
 // each calls f for every item, some at a time, until one fails.

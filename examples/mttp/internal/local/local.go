@@ -53,6 +53,11 @@ type World struct {
 
 // Start starts a world.
 func Start(ctx context.Context, o *Options) (*World, error) {
+	if o.Program != "" {
+		if _, err := exec.LookPath(o.Program); err != nil {
+			return nil, fmt.Errorf("controllers: %w", err)
+		}
+	}
 	server, err := testenv.Launch(ctx, &testenv.Options{SimulatedNodes: 1, Progress: o.Progress})
 	if err != nil {
 		return nil, err
@@ -87,28 +92,29 @@ type Controllers struct {
 
 // Run starts controllers for the cluster of a kubeconfig and waits until they
 // answer. The context bounds the start, not their life.
-func Run(ctx context.Context, kubeconfig string, o *Options) (c *Controllers, err error) {
-	c = &Controllers{kill: func() {}, exited: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.Stop())
-			c = nil
-		}
-	}()
+func Run(ctx context.Context, kubeconfig string, o *Options) (*Controllers, error) {
+	c := &Controllers{kill: func() {}, exited: make(chan struct{})}
+	if err := c.run(ctx, kubeconfig, o); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *Controllers) run(ctx context.Context, kubeconfig string, o *Options) (err error) {
 	if c.dir, err = os.MkdirTemp("", "gitopskit-mttp-"); err != nil {
-		return nil, err
+		return err
 	}
 	program := o.Program
 	if program == "" {
 		fmt.Fprintln(o.Progress, "building the controllers; the first time takes minutes")
 		if program, err = Build(ctx, c.dir); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := c.start(ctx, program, kubeconfig, o.Concurrent); err != nil {
-		return nil, err
+		return err
 	}
-	return c, c.answers(ctx)
+	return c.answers(ctx)
 }
 
 // Build compiles examples/controllers/all into a directory and returns the
