@@ -209,7 +209,7 @@ func TestLocalHelm(t *testing.T) {
 // controllers.
 func TestNobodyThere(t *testing.T) {
 	env := testenv.StartServer(t, &testenv.Options{Controllers: []string{"namespace"}})
-	args := []string{"-n", "3", "-kubeconfig", env.Kubeconfig(), "-namespace", "nobody", "-timeout", "5s", "-quiet", "100ms"}
+	args := []string{"-n", "3", "-kubeconfig", env.Kubeconfig(), "-namespace", "nobody", "-timeout", "4s", "-quiet", "100ms"}
 	fails := func(want ...string) {
 		t.Helper()
 		var out, log bytes.Buffer
@@ -228,7 +228,7 @@ func TestNobodyThere(t *testing.T) {
 	if err := local.Install(t.Context(), env.Config()); err != nil {
 		t.Fatal(err)
 	}
-	fails("install: not done after 5s: 6 objects are not there yet:", "kustomizations/app-0001: no controller has looked at it", "and 1 more")
+	fails("install: not done after 4s: 6 objects are not there yet:", "kustomizations/app-0001: no controller has looked at it", "and 1 more")
 }
 
 // TestFailure has a registry that cannot be reached.
