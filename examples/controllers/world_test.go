@@ -230,7 +230,7 @@ func (w *world) patch(ref, patch string) {
 // until waits until an object is as wanted; a nil object does not exist.
 func (w *world) until(ref, what string, ok func(*unstructured.Unstructured) bool) *unstructured.Unstructured {
 	w.t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); ; {
+	for deadline := time.Now().Add(60 * time.Second); ; {
 		o := w.get(ref)
 		if ok(o) {
 			return o

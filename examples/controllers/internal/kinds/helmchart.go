@@ -37,7 +37,7 @@ type helmChart struct{ sourceKind }
 
 // helmChartUnsupported are the fields that cannot be honoured yet.
 func helmChartUnsupported() []string {
-	return []string{"spec.verify.provider!=cosign", "spec.verify.matchOIDCIdentity", "spec.verify.trustedRootSecretRef"}
+	return []string{"spec.verify.provider!=cosign", "spec.verify.matchOIDCIdentity"}
 }
 
 // built is a chart and where it came from.

@@ -114,7 +114,7 @@ func (r *helmRelease) lookup(namespace string) helm.Lookup {
 func references(o *helmv2.HelmRelease) []helm.Reference {
 	var out []helm.Reference
 	for _, v := range o.Spec.ValuesFrom {
-		out = append(out, helm.Reference{Kind: v.Kind, Name: v.Name, ValuesKey: v.ValuesKey, TargetPath: v.TargetPath, Optional: v.Optional})
+		out = append(out, helm.Reference{Kind: v.Kind, Name: v.Name, ValuesKey: v.ValuesKey, TargetPath: v.TargetPath, Literal: v.Literal, Optional: v.Optional})
 	}
 	return out
 }
