@@ -72,6 +72,7 @@ func TestSelectNothing(t *testing.T) {
 		{"hexadecimal", image.Numerical{}, "0x10", image.ErrNoMatch, "0x10"},
 		{"fraction", image.Numerical{}, "1/3", image.ErrNoMatch, "1/3"},
 		{"enormous", image.Numerical{}, "1e999999", image.ErrNoMatch, "1e999999"},
+		{"a number as long as a book", image.Numerical{}, strings.Repeat("9", 1001), image.ErrNoMatch, "999..."},
 		{"empty range", image.SemVer{}, "1.0.0", image.ErrInvalidPolicy, "empty"},
 		{"bad range", image.SemVer{Range: "1x"}, "1.0.0", image.ErrInvalidPolicy, "1x"},
 		{"bad range, no tags", image.SemVer{Range: "a"}, "", image.ErrInvalidPolicy, `"a"`},

@@ -65,7 +65,7 @@ func TestParseRef(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", ":1", "a:", "a@", "a:b c", "a: x", "a:1@sha256:12", "a:1@" + digest + "0", "https://a/b", "a\nb:1", "a:1\nb", "me:s3cret@host/a:1", `".b/c`} {
+	for _, s := range []string{"", ":1", "a:", "a@", "a:b c", "a: x", "a:1@sha256:12", "a:1@" + digest + "0", "https://a/b", "a\nb:1", "a:1\nb", "me:s3cret@host/a:1", "me:s3cret!@host/a:1", `".b/c`} {
 		_, err := image.ParseRef(s)
 		fails(t, err, image.ErrInvalid)
 	}

@@ -107,6 +107,21 @@ func TestScanKeepsToken(t *testing.T) {
 	}
 }
 
+// A Keychain is asked again when what it said before is refused.
+func TestCredentialsRotate(t *testing.T) {
+	for _, bearer := range []bool{false, true} {
+		srv := registry.New()
+		srv.Username, srv.Password, srv.Bearer = "me", "first", bearer
+		put(srv, "a", "1.0.0")
+		now := &login{"me", "first"}
+		s := open(t, serve(t, srv), &image.ScannerOptions{Client: image.Client{Keychain: now}})
+		scan(t, s)
+		srv.Password, now.password = "second", "second"
+		srv.ExpireTokens()
+		scan(t, s)
+	}
+}
+
 func TestUnauthorized(t *testing.T) {
 	for _, bearer := range []bool{false, true} {
 		srv := registry.New()
@@ -116,6 +131,12 @@ func TestUnauthorized(t *testing.T) {
 		for _, client := range []image.Client{{}, {Keychain: login{"me", "wrong-s3cret"}}} {
 			_, err := open(t, name, &image.ScannerOptions{Client: client}).Scan(t.Context())
 			fails(t, err, image.ErrUnauthorized, "scan "+name)
+			srv.ResetRequests()
+			_, err = open(t, name, &image.ScannerOptions{Client: client}).Digest(t.Context(), "1.0.0")
+			fails(t, err, image.ErrUnauthorized, "digest "+name)
+			if n := srv.Count("", "/manifests/"); n > 1 {
+				t.Errorf("%d requests without credentials", n)
+			}
 		}
 	}
 }
@@ -213,6 +234,21 @@ func TestLimits(t *testing.T) {
 	})
 	_, err := open(t, name, nil).Scan(t.Context())
 	fails(t, err, image.ErrUnavailable, "circles")
+	pages := 0
+	srv.SetFaults(func(r registry.Request) *registry.Fault { // pages of nothing, each elsewhere
+		pages++
+		return &registry.Fault{Status: 200, Body: []byte(`{"tags":[]}`), Header: http.Header{"Link": {fmt.Sprintf(`<%s?n=%d>; rel="next"`, r.Path, pages)}}}
+	})
+	_, err = open(t, name, nil).Scan(t.Context())
+	fails(t, err, image.ErrUnavailable, "circles")
+	srv.SetFaults(func(r registry.Request) *registry.Fault {
+		if r.Method == http.MethodHead {
+			return &registry.Fault{Status: http.StatusMethodNotAllowed}
+		}
+		return &registry.Fault{Status: 200, Body: make([]byte, 5<<20)}
+	})
+	_, err = open(t, name, nil).Digest(t.Context(), "1")
+	fails(t, err, image.ErrLimit, "manifest")
 }
 
 func TestNextPageElsewhere(t *testing.T) {
@@ -230,6 +266,35 @@ func TestNextPageElsewhere(t *testing.T) {
 	fails(t, err, image.ErrUnavailable, "Link")
 	if n := len(other.Requests()); n > 0 {
 		t.Errorf("%d requests to another host", n)
+	}
+}
+
+// A registry of https never leads to plain HTTP, by a page or by a redirect, and
+// redirects end.
+func TestRedirectDown(t *testing.T) {
+	srv, plain := registry.New(), registry.New()
+	web := httptest.NewTLSServer(srv)
+	defer web.Close()
+	host := web.Listener.Addr().String()
+	elsewhere, _, _ := strings.Cut(serve(t, plain), "/")
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	s := open(t, host+"/org/app", &image.ScannerOptions{Client: image.Client{CAs: ca}})
+	for text, fault := range map[string]registry.Fault{
+		"the header Link":      {Status: 200, Body: []byte(`{"tags":["1"]}`), Header: http.Header{"Link": {`<http://` + host + `/v2/org/app/tags/list?n=1>; rel="next"`}}},
+		"refused to follow":    {Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"http://" + elsewhere + "/v2/org/app/tags/list"}}},
+		"more than 5 redirect": {Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"https://" + host + "/v2/org/app/tags/list"}}},
+	} {
+		srv.SetFaults(func(r registry.Request) *registry.Fault {
+			if !strings.Contains(r.Path, "/tags/") {
+				return nil
+			}
+			return &fault
+		})
+		_, err := s.Scan(t.Context())
+		fails(t, err, image.ErrUnavailable, text)
+	}
+	if n := len(plain.Requests()); n > 0 {
+		t.Errorf("%d requests by plain HTTP", n)
 	}
 }
 
@@ -279,6 +344,9 @@ func TestTimeAndContext(t *testing.T) {
 	gone.Close()
 	_, err = open(t, gone.Listener.Addr().String()+"/org/app", nil).Scan(t.Context())
 	fails(t, err, image.ErrUnavailable)
+	if strings.Contains(err.Error(), "/v2/") {
+		t.Errorf("the URL is in the error: %v", err)
+	}
 }
 
 func TestReflect(t *testing.T) {
@@ -312,6 +380,9 @@ func TestReflect(t *testing.T) {
 		t.Error(got)
 	}
 	if got := reflect(image.IfNotPresent, image.Ref{Name: name, Tag: "2.0.0", Digest: first}, 1); got.Digest != second {
+		t.Error(got)
+	}
+	if got := reflect(image.IfNotPresent, image.Ref{Name: "old/name", Tag: "1.0.0", Digest: first}, 1); got.Digest != second || got.Name != name {
 		t.Error(got)
 	}
 	if got := reflect(image.Always, pinned, 1); got.Digest != second {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gitopskit/gitopskit/image"
 )
 
 // Whatever goes wrong with the positions of values, no file is damaged.
@@ -31,5 +33,14 @@ func TestVerify(t *testing.T) {
 		if (err == nil) != (test.text == "") || err != nil && !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: %v", test.name, err)
 		}
+	}
+}
+
+// A value that would break the file, which Setters never lets in, leaves it alone.
+func TestEditUnsafe(t *testing.T) {
+	const before = `a: "old" # {"$imagepolicy": "a:b"}`
+	after, changes, skipped := edit("a.yaml", []byte(before), map[string]image.Ref{"a:b": {Name: `x"y`, Tag: "1"}})
+	if string(after) != before || len(changes) > 0 || len(skipped) != 1 || skipped[0].Reason != Unsafe || skipped[0].Line != 1 {
+		t.Errorf("%s, %v, %v", after, changes, skipped)
 	}
 }
