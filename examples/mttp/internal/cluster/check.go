@@ -92,9 +92,9 @@ func condition(o *unstructured.Unstructured, kind string) *conditionText {
 	if i < 0 {
 		return nil
 	}
-	m, _ := list[i].(map[string]any) //nolint:errcheck // seen above
+	m, _ := list[i].(map[string]any)
 	text := func(key string) string {
-		s, _ := m[key].(string) //nolint:errcheck // or empty
+		s, _ := m[key].(string)
 		return s
 	}
 	return &conditionText{text("status"), text("reason"), text("message")}

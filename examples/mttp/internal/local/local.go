@@ -236,7 +236,7 @@ func (c *Controllers) Exited() <-chan struct{} { return c.exited }
 
 // Err says how the process ended, with the end of its log.
 func (c *Controllers) Err() error {
-	return fmt.Errorf("the controllers ended by themselves: %v\n%s", c.exitErr, c.log.String()) //nolint:errorlint // the text is all there is
+	return fmt.Errorf("the controllers ended by themselves: %v\n%s", c.exitErr, c.log.String())
 }
 
 // Stop ends the process and removes its files.

@@ -178,7 +178,7 @@ func use(t *testing.T, d dynamic.Interface, namespace, name string) (stop func()
 
 func TestControllers(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte("process_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1.048576e+06\nrest_client_requests_total{method=\"GET\"} 3\nrest_client_requests_total{method=\"PUT\"} 4\n")) //nolint:errcheck // a test server
+		w.Write([]byte("process_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1.048576e+06\nrest_client_requests_total{method=\"GET\"} 3\nrest_client_requests_total{method=\"PUT\"} 4\n"))
 	}))
 	defer web.Close()
 	c := &Controllers{Metrics: []string{web.URL, web.URL}}
@@ -231,7 +231,7 @@ func TestPeak(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case size := <-sizes:
-			w.Write([]byte("process_cpu_seconds_total 1\nprocess_resident_memory_bytes " + size + "\n")) //nolint:errcheck // a test server
+			w.Write([]byte("process_cpu_seconds_total 1\nprocess_resident_memory_bytes " + size + "\n"))
 		case <-r.Context().Done():
 		}
 	}))

@@ -70,7 +70,7 @@ func Serve(listen, host string) (*Repository, error) {
 	at, ok := l.Addr().(*net.TCPAddr)
 	if ok && at.IP.IsUnspecified() {
 		if host == "" {
-			l.Close() //nolint:errcheck // nothing was served
+			l.Close()
 			return nil, fmt.Errorf("registry: nobody can reach %s: say by -registry-host under which name or address the controllers do", local)
 		}
 		local = net.JoinHostPort("localhost", strconv.Itoa(at.Port))

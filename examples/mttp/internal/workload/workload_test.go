@@ -52,7 +52,7 @@ func fetch(t *testing.T, o *unstructured.Unstructured, layer oci.Layer) fs.FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { artifact.Close() }) //nolint:errcheck // only read
+	t.Cleanup(func() { artifact.Close() })
 	return artifact
 }
 
