@@ -126,7 +126,7 @@ func (m *message) render(ctx context.Context, plan *update.Plan) (string, error)
 		AutomationObject Name
 		Changed          Changed
 		Values           map[string]string
-	}{m.Automation, NewChanged(plan), maps.Clone(m.Values)})
+	}{m.Automation, NewChanged(plan), m.Values})
 	if err != nil {
 		return "", m.why(err)
 	}

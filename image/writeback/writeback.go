@@ -217,7 +217,9 @@ func (w *Writer) Write(ctx context.Context, edit EditFunc) (*Result, error) {
 		case err == nil:
 			result.Attempts = attempt
 			return result, nil
-		case errors.Is(err, ErrMoved) && ctx.Err() == nil && attempt < w.opts.Attempts:
+		case ctx.Err() != nil:
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case errors.Is(err, ErrMoved) && attempt < w.opts.Attempts:
 			continue
 		case errors.Is(err, ErrMoved) && attempt > 1:
 			err = fmt.Errorf("others were faster %d times: %w", attempt, err)

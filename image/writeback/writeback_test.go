@@ -22,6 +22,7 @@ type fake struct {
 	fetch   error
 	push    error
 	pushed  *writeback.Commit
+	onPush  func()
 	fetched []string
 }
 
@@ -35,6 +36,9 @@ func (f *fake) Fetch(_ context.Context, branch string) (*writeback.Snapshot, err
 
 func (f *fake) Push(_ context.Context, _ *writeback.Snapshot, c *writeback.Commit) (string, error) {
 	f.pushed = c
+	if f.onPush != nil {
+		f.onPush()
+	}
 	if f.push != nil {
 		return "", f.push
 	}
@@ -47,9 +51,11 @@ func marked() *fake {
 
 func TestCommit(t *testing.T) {
 	f := marked()
+	options := map[string]string{"b": "2", "a": "1"}
 	w := newWriter(t, f, &writeback.Options{
-		Branch: "main", PushBranch: "auto", Refspec: "HEAD:refs/for/main", PushOptions: map[string]string{"b": "2", "a": "1"}, Message: writeback.Message{Template: "x"},
+		Branch: "main", PushBranch: "auto", Refspec: "HEAD:refs/for/main", PushOptions: options, Message: writeback.Message{Template: "x"},
 	})
+	delete(options, "a") // the caller's own by now
 	got := write(t, w, set("a", "2"))
 	want := &writeback.Commit{
 		Author: robot, Message: "x", Files: map[string][]byte{"a.yaml": []byte("image: org/a:2 # {\"$imagepolicy\": \"apps:a\"}\n")},
@@ -150,13 +156,12 @@ func TestFailures(t *testing.T) {
 func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &fake{tree: marked().tree, push: writeback.ErrMoved}
-	_, err := newWriter(t, f, nil).Write(ctx, func(ctx context.Context, tree fs.FS) (*update.Plan, error) {
-		plan, err := set("a", "2")(ctx, tree)
+	f.onPush = func() {
 		if len(f.fetched) == 2 {
 			cancel()
 		}
-		return plan, err
-	})
+	}
+	_, err := newWriter(t, f, nil).Write(ctx, set("a", "2"))
 	fails(t, err, context.Canceled)
 	if len(f.fetched) != 2 {
 		t.Errorf("%d tries", len(f.fetched))
