@@ -90,6 +90,9 @@ func TestMessageRefuses(t *testing.T) {
 		{"nothing", "{{/* */}}", writeback.ErrTemplate, ""},
 		{"not utf-8", `{{ "\xff" }}`, writeback.ErrTemplate, "UTF-8"},
 		{"nul", `a{{ "\x00" }}`, writeback.ErrTemplate, "NUL"},
+		{"width", `{{ printf "%9999d" 1 }}`, writeback.ErrTemplate, "width"},
+		{"star", `{{ printf "%*d" 5 1 }}`, writeback.ErrTemplate, "star"},
+		{"index", `{{ printf "%[1]d" 1 }}`, writeback.ErrTemplate, "index"},
 		{"its own error", `{{ fail "no" }}`, writeback.ErrTemplate, "no"},
 		{"division", `{{ div 1 0 }}`, writeback.ErrTemplate, "divide"},
 	} {
@@ -123,7 +126,7 @@ func TestMessageCosts(t *testing.T) {
 		"repeat overflow":  `{{ repeat 1000000000 (repeat 1000000 "x") }}`,
 		"indent":           `{{ indent 1000000000 "x" }}`,
 		"wide tree":        `{{ $x := list 1 }}{{ range 60 }}{{ $x = list $x $x }}{{ end }}{{ $x }}`,
-		"deep tree":        `{{ $x := list 1 }}{{ range 100000 }}{{ $x = list $x }}{{ end }}{{ $x }}`,
+		"deep tree":        `{{ $x := list 1 }}{{ range 100 }}{{ $x = list $x }}{{ end }}{{ $x }}`,
 		"work in the loop": `{{ $x := repeat 1000000 "x" }}{{ range 100000 }}{{ $y := upper $x }}{{ end }}`,
 	} {
 		t.Run(name, func(t *testing.T) {
