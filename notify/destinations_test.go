@@ -118,6 +118,25 @@ func TestDestinationsShowNoSecret(t *testing.T) {
 	}
 }
 
+// An answer that does not end is left, a success too.
+func TestEndlessSuccess(t *testing.T) {
+	for _, name := range []string{"slack", "github"} {
+		server := notifytest.NewServer(t, notifytest.Step{Endless: true})
+		s, err := destinations[name](server.URL, notify.HTTPOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(t.Context(), failedEvent()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = s.Close()
+		server.Close()
+		if n := server.Written(); n > 32<<20 {
+			t.Errorf("%s: %d bytes of an endless answer were read", name, n)
+		}
+	}
+}
+
 // A 403 of a forge may mean too many requests, which is no reason to give up.
 func TestForbiddenWithPatienceIsRetried(t *testing.T) {
 	for _, tc := range []struct {

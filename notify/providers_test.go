@@ -124,6 +124,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	for _, char := range []string{"é", "@", "&", "\"", "\n", "]", "漢", "\U0001F680"} {
 		e := failedEvent()
 		e.Message = strings.Repeat(char, notify.MaxMessage)
+		e.ReportingController = strings.Repeat("c", 100)
 		for i := range 100 {
 			e.Metadata[fmt.Sprintf("%03d%s", i, strings.Repeat(char, 300))] = strings.Repeat(char, 3000)
 		}
@@ -136,10 +137,26 @@ func TestRequestsAreBounded(t *testing.T) {
 			if name != "discord" {
 				continue
 			}
-			var m struct{ Attachments []struct{ Text string } }
-			if err := json.Unmarshal(r[0].Body, &m); err != nil || utf8.RuneCountInString(m.Attachments[0].Text) > 4096 {
+			var m struct {
+				Username    string
+				Attachments []struct{ Text string }
+			}
+			if err := json.Unmarshal(r[0].Body, &m); err != nil || len(m.Username) > 80 || utf8.RuneCountInString(m.Attachments[0].Text) > 4096 {
 				t.Errorf("discord: %q: %d characters, %v", char, utf8.RuneCountInString(m.Attachments[0].Text), err)
 			}
+		}
+	}
+}
+
+func TestFieldsAreBounded(t *testing.T) {
+	e := failedEvent()
+	for i := range 100 {
+		e.Metadata[fmt.Sprintf("%03d", i)] = "x"
+	}
+	for name, want := range map[string]int{"slack": 20, "discord": 25, "msteams": 20} {
+		r := requestOf(t, "", e, "", func(a string) (closer, error) { return destinations[name](a, notify.HTTPOptions{}) })
+		if got := strings.Count(string(r[0].Body), `"title":`); got != want {
+			t.Errorf("%s: got %d fields, want %d", name, got, want)
 		}
 	}
 }
@@ -207,6 +224,19 @@ func TestAlertmanagerPassesOverSteps(t *testing.T) {
 	}
 }
 
+func TestAlertmanagerNames(t *testing.T) {
+	e := failedEvent()
+	e.InvolvedObject.Namespace = ""
+	e.Metadata = map[string]string{"message": "m", "reason": "r", "1a": "1", "a.b/c-d": "2", "ü": "3", "severity": "info"}
+	r := requestOf(t, "", e, "", func(a string) (closer, error) {
+		return notify.NewAlertmanager(a, &notify.AlertmanagerOptions{Labels: []string{"1a", "severity"}})
+	})
+	const want = `[{"labels":{"_1a":"1","alertname":"FluxKustomization","kind":"Kustomization","name":"web","reportingcontroller":"kustomize-controller","severity":"error"},"annotations":{"_":"3","a_b_c_d":"2","message":"\u003cb\u003e @all [l](http://x) \u0026\nsecond","reason":"HealthCheckFailed"},"startsAt":"2026-03-01T12:00:00Z"}]`
+	if diff := cmp.Diff(want, compact(t, r[0].Body)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The labels of a failure and of its end are the same, whatever else differs.
 func TestAlertmanagerLabelsDoNotChange(t *testing.T) {
 	labels := func(e notify.Event) map[string]string {
@@ -271,6 +301,14 @@ func TestConstructorsReportEveryProblem(t *testing.T) {
 				return notify.NewGitLabStatus("https://h/o/r", "", &notify.CommitStatusOptions{API: "h/SECRET"})
 			},
 			[]string{"notify: new gitlab", "token is empty", "no scheme http"},
+		},
+		"github, headers": {
+			func() (closer, error) {
+				return notify.NewGitHubStatus("https://h/o/r", token, &notify.CommitStatusOptions{HTTPOptions: notify.HTTPOptions{
+					Headers: map[string]string{"Accept": "x", "Authorization": "SECRET"},
+				}})
+			},
+			[]string{"Accept is set by the sender", "Authorization is set by the sender"},
 		},
 		"github": {
 			func() (closer, error) { return notify.NewGitHubStatus("https://u:SECRET@h/o/r", "", nil) },

@@ -81,6 +81,7 @@ func TestEventServerAnswers(t *testing.T) {
 		{"the queue is full", "POST", fine, fmt.Errorf("x: %w", notify.ErrFull), 202, 1},
 		{"too large for the queue", "POST", fine, fmt.Errorf("x: %w", notify.ErrTooLarge), 202, 1},
 		{"the bus is closed", "POST", fine, fmt.Errorf("x: %w", notify.ErrClosed), 503, 1},
+		{"one queue is full, another closed", "POST", fine, errors.Join(notify.ErrFull, notify.ErrClosed), 503, 1},
 		{"another error", "POST", fine, errors.New("SECRET"), 503, 1},
 		{"GET", "GET", "", nil, 405, 0},
 		{"PUT", "PUT", fine, nil, 405, 0},

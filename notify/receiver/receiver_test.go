@@ -362,6 +362,16 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// Calls of GitLab without an identifier are not the same for that.
+func TestCallsWithoutIdentifierDiffer(t *testing.T) {
+	calls := 0
+	r, _ := newReceiver(t, receiver.GitLab, receiver.Options{}, func(context.Context, receiver.Hook) error { calls++; return nil })
+	s := sample{header: map[string]string{"X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": token}, body: `{}`}
+	if answer(r, s.request()); answer(r, s.request()) != 200 || calls != 2 {
+		t.Errorf("handled %d times, want 2", calls)
+	}
+}
+
 // The memory of a receiver is bounded: the oldest call is forgotten.
 func TestReplayMemoryIsBounded(t *testing.T) {
 	calls := 0
