@@ -59,10 +59,9 @@ func (s *EventServer) serve(w http.ResponseWriter, r *http.Request) int {
 	if r.ContentLength > limit {
 		return http.StatusRequestEntityTooLarge
 	}
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(timeout)) // a server without deadlines has none
+	// A server without deadlines has none. When all is read, package net/http lifts it.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 	e, err := Decode(http.MaxBytesReader(w, r.Body, limit+1), limit)
-	_ = c.SetReadDeadline(time.Time{})
 	if errors.Is(err, ErrTooLarge) {
 		return http.StatusRequestEntityTooLarge
 	}

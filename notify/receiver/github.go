@@ -33,7 +33,6 @@ func (gitHub) read(header http.Header, h *Hook) error {
 	var p struct {
 		Ref        string `json:"ref"`
 		After      string `json:"after"`
-		Deleted    bool   `json:"deleted"`
 		Repository struct {
 			FullName string `json:"full_name"`
 		} `json:"repository"`
@@ -43,10 +42,7 @@ func (gitHub) read(header http.Header, h *Hook) error {
 	if err := decode(h.Body, &p); err != nil {
 		return err
 	}
-	h.Repository, h.Ref = p.Repository.FullName, p.Ref
-	if !p.Deleted {
-		h.Commit = commit(p.After)
-	}
+	h.Repository, h.Ref, h.Commit = p.Repository.FullName, p.Ref, commit(p.After)
 	for _, pkg := range []gitHubPackage{p.Package, p.RegistryPackage} {
 		if tag := pkg.Version.Container.Tag; tag.Name != "" || tag.Digest != "" {
 			h.Tag, h.Digest = tag.Name, tag.Digest

@@ -64,6 +64,9 @@ func TestMux(t *testing.T) {
 	m.Delete("apps/none")
 	check("/hook/3", "404")
 	check("/hook/2", "db")
+	set("apps/other", "/hook/3", named("other"))
+	set("apps/web", "/hook/4", named("web"))
+	check("/hook/3", "other") // is no longer that of apps/web
 	if err := m.Set("apps/x", "hook", named("x")); err == nil || strings.Contains(err.Error(), "hook\"") {
 		t.Errorf("got %v", err)
 	}

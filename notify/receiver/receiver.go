@@ -214,12 +214,9 @@ func (r *Receiver) body(w http.ResponseWriter, req *http.Request) ([]byte, error
 	if req.ContentLength > r.o.Limit {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, req.ContentLength, r.o.Limit)
 	}
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(r.o.ReadTimeout)) // a server without deadlines has none
+	// A server without deadlines has none. When all is read, package net/http lifts it.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.o.ReadTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.o.Limit))
-	if err == nil {
-		_ = c.SetReadDeadline(time.Time{}) // or it would end the context of the request
-	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, r.o.Limit)
 	}
