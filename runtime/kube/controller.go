@@ -91,7 +91,8 @@ type Options[T Object] struct {
 	Log *slog.Logger
 }
 
-// Reference names an object that another one needs.
+// Reference names an object that another one needs. Without a name it is every
+// object of the kind in the namespace.
 type Reference struct {
 	schema.GroupKind
 	client.ObjectKey

@@ -146,7 +146,8 @@ func (c *Controller[T]) spec(obj T) rt.Spec[client.ObjectKey] {
 
 // referenced begins passes of the objects that refer to one that has changed.
 func (c *Controller[T]) referenced(ref Reference) {
-	for _, key := range c.index.users(ref) {
+	all := Reference{ref.GroupKind, client.ObjectKey{Namespace: ref.Namespace}}
+	for _, key := range append(c.index.users(ref), c.index.users(all)...) {
 		c.loop.Trigger(key, nil)
 	}
 }

@@ -159,7 +159,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	}
 	defer events.close()
 	env := &kinds.Env{
-		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster},
+		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{},
 		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
 		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,

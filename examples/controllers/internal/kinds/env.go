@@ -24,6 +24,7 @@ import (
 
 	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
 	"github.com/gitopskit/gitopskit/source/archive"
@@ -48,6 +49,8 @@ type Env struct {
 	// Event and Observe are told what happens.
 	Event   func(ctx context.Context, obj client.Object, event kube.Event)
 	Observe func(kube.Observation)
+	// Tags has what was scanned of registries.
+	Tags *TagDB
 	// Workers is how many objects of a kind are reconciled at a time.
 	Workers int
 	// DependencyRetry is the pause of an object that waits for another.
@@ -102,6 +105,14 @@ func (e *Env) get(ctx context.Context, namespace, name string, obj client.Object
 		return fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
 	}
 	return nil
+}
+
+// conditionMessage is what the condition Ready says now.
+func conditionMessage(o status.Object) string {
+	if c := status.Get(o, status.Ready); c != nil && c.Status == metav1.ConditionTrue {
+		return c.Message
+	}
+	return ""
 }
 
 // in adds what an error is about.
