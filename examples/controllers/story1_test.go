@@ -29,9 +29,9 @@ import (
 
 // all is the program with every kind.
 func all() app.Program {
-	return app.Program{Name: "gitopskit", Stores: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket),
+	return app.Program{Name: "gitopskit", Stores: true, Notifies: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket),
 		app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.Kustomization), app.Of(kinds.HelmRelease), app.Of(kinds.ArtifactGenerator),
-		app.Of(kinds.ImageRepository), app.Of(kinds.ImagePolicy), app.Of(kinds.ImageUpdateAutomation),
+		app.Of(kinds.ImageRepository), app.Of(kinds.ImagePolicy), app.Of(kinds.ImageUpdateAutomation), app.Of(kinds.Receiver),
 	}}
 }
 

@@ -40,6 +40,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
+	"github.com/gitopskit/gitopskit/notify"
+	"github.com/gitopskit/gitopskit/notify/receiver"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/observe"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
@@ -67,6 +69,8 @@ type Program struct {
 	Kinds []Kind
 	// Stores says that it publishes artifacts.
 	Stores bool
+	// Notifies says that it leads events to alerts, and opens webhooks.
+	Notifies bool
 }
 
 // Main runs a program with the flags of the command line until it is told to end.
@@ -95,6 +99,7 @@ func Main(p Program) {
 // Options are the flags, under the names that Flux gives them.
 type Options struct {
 	Namespace, MetricsAddr, HealthAddr, StoragePath, StorageAddr, StorageAdvAddr, EventsAddr string
+	EventsListenAddr, ReceiverAddr                                                           string
 	RetentionTTL                                                                             time.Duration
 	RetentionRecords, Concurrent, JitterPercent                                              int
 	MinRetry, MaxRetry, DependencyRetry                                                      time.Duration
@@ -112,6 +117,8 @@ func (o *Options) Bind(f *flag.FlagSet) {
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
 	f.StringVar(&o.EventsAddr, "events-addr", "", "where events are posted to, as well")
+	f.StringVar(&o.EventsListenAddr, "events-listen-addr", "", "where events of other controllers are taken, for alerts")
+	f.StringVar(&o.ReceiverAddr, "receiver-addr", ":9292", "where webhooks are taken")
 	f.DurationVar(&o.RetentionTTL, "artifact-retention-ttl", time.Minute, "how long an artifact is kept after it was published")
 	f.IntVar(&o.RetentionRecords, "artifact-retention-records", 2, "how many artifacts of an object are kept")
 	f.IntVar(&o.Concurrent, "concurrent", 4, "how many objects of a kind are reconciled at a time")
@@ -157,9 +164,8 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
-	defer events.close()
 	env := &kinds.Env{
-		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{},
+		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{},
 		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
 		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,
@@ -179,6 +185,14 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		}
 		defer closeStore()
 	}
+	if p.Notifies {
+		done, err := o.notify(ctx, mgr, env, events)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	defer events.close()
 	for _, kind := range p.Kinds {
 		if err := kind(ctx, env); err != nil {
 			return err
@@ -257,6 +271,31 @@ func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
 		l.Close()
 		s.Close() //nolint:errcheck // only released
 	}, err
+}
+
+// notify leads events to alerts, takes those of other controllers, and opens
+// webhooks.
+func (o *Options) notify(ctx context.Context, mgr manager.Manager, env *kinds.Env, events *events) (func(), error) {
+	alerts, err := kinds.NewAlerts(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	events.lead(alerts.Emit)
+	for addr, handler := range map[string]http.Handler{o.EventsListenAddr: &notify.EventServer{Emit: alerts.Emit}, o.ReceiverAddr: env.Hooks} {
+		if addr == "" || addr == "0" {
+			continue
+		}
+		var listen net.ListenConfig
+		l, err := listen.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+		if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return serve(ctx, server, l) })); err != nil {
+			return nil, err
+		}
+	}
+	return alerts.Close, nil
 }
 
 // serve serves until ctx ends.

@@ -23,6 +23,26 @@ type events struct {
 	name string
 	host string
 	log  *slog.Logger
+	// alerts takes the events in the same process, in their order; nil if it
+	// has no alerts.
+	alerts chan notify.Event
+	done   chan struct{}
+}
+
+// queued is how many events may wait for alerts.
+const queued = 10_000
+
+// lead hands events to alerts until the program ends.
+func (e *events) lead(emit func(notify.Event) error) {
+	e.alerts, e.done = make(chan notify.Event, queued), make(chan struct{})
+	go func() {
+		defer close(e.done)
+		for event := range e.alerts {
+			if err := emit(event); err != nil {
+				e.log.Warn("an event did not reach all alerts", "reason", event.Reason, "error", err)
+			}
+		}
+	}()
 }
 
 func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger) (*events, error) {
@@ -43,7 +63,7 @@ func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger) 
 
 // send passes an event on. It never blocks.
 func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
-	if e.bus == nil {
+	if e.bus == nil && e.alerts == nil {
 		return
 	}
 	gvk, err := apiutil.GVKForObject(obj, e.mgr.GetScheme())
@@ -64,10 +84,25 @@ func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
 	for _, key := range slices.Sorted(maps.Keys(event.Metadata)) {
 		out.Metadata[gvk.Group+"/"+key] = event.Metadata[key]
 	}
-	e.bus.Emit(out) //nolint:errcheck // what is lost is logged by the bus
+	if e.bus != nil {
+		e.bus.Emit(out) //nolint:errcheck // what is lost is logged by the bus
+	}
+	if e.alerts == nil {
+		return
+	}
+	select {
+	case e.alerts <- out:
+	default:
+		e.log.Warn("too many events wait for alerts: one is lost", "reason", out.Reason)
+	}
 }
 
+// close delivers what is left, for a few seconds. Nothing may be sent any more.
 func (e *events) close() {
+	if e.alerts != nil {
+		close(e.alerts)
+		<-e.done
+	}
 	if e.bus == nil {
 		return
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/gitopskit/gitopskit/notify/receiver"
 	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/status"
@@ -51,6 +52,8 @@ type Env struct {
 	Observe func(kube.Observation)
 	// Tags has what was scanned of registries.
 	Tags *TagDB
+	// Hooks are the webhooks that are open.
+	Hooks *receiver.Mux
 	// Workers is how many objects of a kind are reconciled at a time.
 	Workers int
 	// DependencyRetry is the pause of an object that waits for another.

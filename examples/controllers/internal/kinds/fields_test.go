@@ -18,6 +18,8 @@ func TestFieldsAreDocumented(t *testing.T) {
 		"GitRepository": gitUnsupported(), "OCIRepository": ociUnsupported(), "Bucket": bucketUnsupported(), "HelmRepository": helmRepositoryUnsupported(),
 		"HelmChart": helmChartUnsupported(), "ArtifactGenerator": generatorUnsupported(), "ExternalArtifact": nil,
 		"Kustomization": kustomizationUnsupported(), "HelmRelease": helmReleaseUnsupported(),
+		"ImageRepository": imageRepositoryUnsupported(), "ImagePolicy": nil, "ImageUpdateAutomation": imageUpdateUnsupported(),
+		"Alert": nil, "Provider": providerUnsupported(), "Receiver": receiverUnsupported(),
 	}
 	rows := documented(t)
 	all, err := crds.All()

@@ -68,6 +68,11 @@ func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomizat
 	if missing != nil {
 		return *missing
 	}
+	return r.deploy(ctx, o, pass, artifact).At(artifact.Revision)
+}
+
+// deploy builds and applies an artifact, or goes on with the wait for it.
+func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact) kube.Result {
 	if h := r.waited(o, pass, artifact.Revision); h != nil {
 		return r.healthy(o, pass, artifact.Revision, h)
 	}
@@ -177,7 +182,11 @@ func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, r
 func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, revision string) kube.Result {
 	message := "Applied revision: " + revision
 	if o.Status.LastAppliedRevision != revision {
-		pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: message, Metadata: map[string]string{"revision": revision}})
+		metadata := map[string]string{"revision": revision}
+		if strings.Contains(revision, "@sha1:") {
+			metadata["commit"] = revision // for the status of the commit
+		}
+		pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: message, Metadata: metadata})
 	}
 	o.Status.LastAppliedRevision = revision
 	return kube.Ready(message).Because("ReconciliationSucceeded").At(revision)
