@@ -6,11 +6,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"filippo.io/age"
 
 	"github.com/gitopskit/gitopskit/internal/chartserver"
+	"github.com/gitopskit/gitopskit/internal/registry"
 	"github.com/gitopskit/gitopskit/source/chart"
+	"github.com/gitopskit/gitopskit/source/oci"
 )
 
 // TestBadInput gives the controllers what is wrong in one way each. Each case
@@ -25,9 +28,19 @@ func TestBadInput(t *testing.T) {
 	cm := func(name string) string { return configMap(name, w.namespace) }
 	g.commit(t, "apps", "Add apps", map[string]string{
 		"good/a.yaml": cm("a"), "yaml/b.yaml": "kind: [", "vars/c.yaml": strings.Replace(cm("c"), "a: b", "a: ${missing}", 1),
-		"refused/d.yaml": strings.Replace(cm("d"), "  name: d", "  name: \"Not A Name\"", 1),
-		"sealed/e.yaml":  sealed(t, id.Recipient().String(), strings.ReplaceAll("apiVersion: v1\nkind: Secret\nmetadata:\n  name: e\n  namespace: NS\nstringData:\n  a: canary\n", "NS", w.namespace)),
+		"broken/Chart.yaml": "apiVersion: v2\nname: broken\n",
+		"refused/d.yaml":    strings.Replace(cm("d"), "  name: d", "  name: \"Not A Name\"", 1),
+		"sealed/e.yaml":     sealed(t, id.Recipient().String(), strings.ReplaceAll("apiVersion: v1\nkind: Secret\nmetadata:\n  name: e\n  namespace: NS\nstringData:\n  a: canary\n", "NS", w.namespace)),
 	})
+	registryServer := httptest.NewServer(registry.New())
+	t.Cleanup(registryServer.Close)
+	host := strings.TrimPrefix(registryServer.URL, "http://")
+	push := func(tag string) {
+		if _, err := oci.Push(t.Context(), "oci://"+host+"/app:"+tag, fstest.MapFS{"a.yaml": {Data: []byte(cm("a"))}}, &oci.PushOptions{Client: oci.Client{Insecure: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push("now")
 	repo := chartserver.New()
 	pkg, err := chart.Build(t.Context(), os.DirFS(podinfoRepo(t)), "charts/podinfo", nil)
 	if err != nil {
@@ -137,6 +150,21 @@ func TestBadInput(t *testing.T) {
 				w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmChart\nmetadata: {name: version}\nspec: {interval: 1h, chart: podinfo, version: 9.x, sourceRef: {kind: HelmRepository, name: charts}}")
 			},
 			func() { w.patch("HelmChart/version", `{"spec": {"version": "6.x"}}`) },
+		}, {
+			"HelmChart/broken", "ChartPackageError", "broken",
+			func() {
+				w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmChart\nmetadata: {name: broken}\nspec: {interval: 1h, chart: ./broken, sourceRef: {kind: GitRepository, name: apps}}")
+			},
+			func() {
+				g.commit(t, "apps", "Mend the chart", map[string]string{"broken/Chart.yaml": "apiVersion: v2\nname: broken\nversion: 1.0.0\n"})
+				w.request("GitRepository/apps", "mended chart")
+			},
+		}, {
+			"OCIRepository/no-tag", "FetchFailed", "later",
+			func() {
+				w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: OCIRepository\nmetadata: {name: no-tag}\nspec: {interval: 1h, insecure: true, url: oci://HOST/app, ref: {tag: later}}", "HOST", host)
+			},
+			func() { push("later") },
 		}, {
 			"HelmRelease/values", "ValuesError", "absent",
 			func() { w.apply(podinfoRelease("values", "valuesFrom: [{kind: Secret, name: absent}]")) },

@@ -149,4 +149,13 @@ func TestBadImages(t *testing.T) {
 	w.failed("ImagePolicy/invalid", "InvalidPolicy", "")
 	policy("invalid", "late", "semver: {range: 2.x}")
 	w.ready("ImagePolicy/invalid")
+
+	g := w.apps("", map[string]string{"a.yaml": "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata:\n  good: app:1 # {\"$imagepolicy\": \"" + w.namespace + ":early\"}\n  bad: app:1 # {\"$imagepolicy\": \"" + w.namespace + ":early:\"}\n"})
+	w.apply("apiVersion: image.toolkit.fluxcd.io/v1\nkind: ImageUpdateAutomation\nmetadata: {name: apps}\nspec: {interval: 1h, sourceRef: {kind: GitRepository, name: apps}, git: {commit: {author: {email: robot@example.com}}}}")
+	w.failed("ImageUpdateAutomation/apps", "UpdateFailed", "a.yaml:6")
+	if got, err := g.Git("apps", "", "show", "main:a.yaml"); err != nil || !strings.Contains(got, "good: "+host+"/app:1.0.0 #") {
+		t.Errorf("beside a marker that is malformed nothing was changed: %q, %v", got, err)
+	}
+	g.commit(t, "apps", "Mend it", map[string]string{"a.yaml": "kind: ConfigMap\n"})
+	w.ready("ImageUpdateAutomation/apps") // by its own retry
 }

@@ -95,7 +95,27 @@ func (r *imageUpdate) Reconcile(ctx context.Context, o *automationv1.ImageUpdate
 	if err != nil {
 		return kube.Fail(updateReason(err), err)
 	}
-	return r.done(o, pass, done, observed)
+	result := r.done(o, pass, done, observed)
+	if wrong := malformed(done.Plan); wrong != nil {
+		return kube.Fail("UpdateFailed", wrong)
+	}
+	return result
+}
+
+// malformed returns an error that names the markers that are none. What else
+// is to be changed was changed before.
+func malformed(plan *update.Plan) error {
+	if plan == nil {
+		return nil
+	}
+	var errs []error
+	for _, s := range plan.Skipped {
+		switch s.Reason {
+		case update.Malformed, update.NoValue, update.MultiLine, update.Unsafe:
+			errs = append(errs, fmt.Errorf("%s:%d: marker not used: %s: %s", s.File, s.Line, s.Reason, s.Detail))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // done tells what was pushed, if anything was.
