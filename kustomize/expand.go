@@ -212,6 +212,9 @@ func (e *expander) fallback(op, v string, set bool, name string) (string, error)
 		if err != nil {
 			return "", err
 		}
+		if b.Len()+len(part) > maxExpanded {
+			return "", tooLarge()
+		}
 		b.WriteString(part)
 	}
 	if v != "" {
@@ -336,15 +339,18 @@ func (e *expander) argument(end string, escapes bool) (string, error) {
 	return b.String(), nil
 }
 
-// maxTrimmed is the longest value, in bytes, that patterns are tried on: the
-// effort grows with the square.
-const maxTrimmed = 8 << 10
+// Bounds of patterns, in bytes: the effort grows with the square of the value
+// and with the pattern.
+const (
+	maxTrimmed = 1 << 10 // of a value that patterns are tried on
+	maxPattern = 256
+)
 
 // trim evaluates ${v#p}, ${v##p}, ${v%p} and ${v%%p}. A pattern that is not
 // well-formed matches nothing.
 func trim(v, op, pattern string) (string, error) {
-	if len(v) > maxTrimmed {
-		return "", fmt.Errorf("%w: # and %% work on values of up to %d bytes", ErrLimit, maxTrimmed)
+	if len(v) > maxTrimmed || len(pattern) > maxPattern {
+		return "", fmt.Errorf("%w: # and %% work on values of up to %d bytes and patterns of up to %d", ErrLimit, maxTrimmed, maxPattern)
 	}
 	suffix := op[0] == '%'
 	if suffix {

@@ -59,7 +59,7 @@ func TestExpand(t *testing.T) {
 }
 
 func TestExpandRefuses(t *testing.T) {
-	vars := map[string]string{"v": "abc", "big": strings.Repeat("x", 9<<10)}
+	vars := map[string]string{"v": "abc", "big": strings.Repeat("x", 9<<10), "long": strings.Repeat("y", 500)}
 	for text, want := range map[string]error{
 		"${}": kustomize.ErrInvalid, "${v": kustomize.ErrInvalid, "${ v}": kustomize.ErrInvalid, "${v }": kustomize.ErrInvalid,
 		"${v-x}": kustomize.ErrInvalid, "${v?x}": kustomize.ErrInvalid, "${v:}": kustomize.ErrInvalid, "${v#}": kustomize.ErrInvalid,
@@ -67,6 +67,7 @@ func TestExpandRefuses(t *testing.T) {
 		"${v:=x": kustomize.ErrInvalid, "${#}": kustomize.ErrInvalid, "${v.w}": kustomize.ErrInvalid, "${v:1:}": kustomize.ErrInvalid,
 		"${no}": kustomize.ErrUnset, "${#no}": kustomize.ErrUnset, "${no^^}": kustomize.ErrUnset, "${no:1}": kustomize.ErrUnset,
 		"${no/a/b}": kustomize.ErrUnset, "${no#a}": kustomize.ErrUnset, "${v:-${no}}": kustomize.ErrUnset, "${no:?text}": kustomize.ErrUnset,
+		"${v#${long}}": kustomize.ErrLimit, "${v:-" + strings.Repeat("${big}", 2000) + "}": kustomize.ErrLimit,
 		"${big#a}":                     kustomize.ErrLimit,
 		strings.Repeat("${big}", 2000): kustomize.ErrLimit,
 		"${big//x/" + strings.Repeat("y", 2000) + "}":          kustomize.ErrLimit,

@@ -133,6 +133,12 @@ func (c *composer) file(tree fs.FS, name string, d fs.DirEntry, to string) error
 	if err != nil {
 		return err
 	}
+	switch {
+	case info.Size() > c.limits.File:
+		return fmt.Errorf("%w: %s is larger than Limits.File", ErrLimit, name)
+	case strings.Count(to, "/") > c.limits.Depth:
+		return fmt.Errorf("%w: %s is nested deeper than %d directories", ErrLimit, to, c.limits.Depth)
+	}
 	data, err := fs.ReadFile(tree, name)
 	if err != nil {
 		return err

@@ -119,6 +119,9 @@ func ParseIgnore(dir, text string) IgnoreRules {
 
 // And returns rules that apply more after r, so that they win.
 func (r IgnoreRules) And(more IgnoreRules) IgnoreRules {
+	if len(more.patterns) == 0 {
+		return r
+	}
 	return IgnoreRules{slices.Concat(r.patterns, more.patterns), r.includes || more.includes}
 }
 
@@ -272,6 +275,9 @@ func (v *ignoreFS) scan(ctx context.Context, rules IgnoreRules, dir string) (boo
 	}
 	list := []fs.DirEntry{}
 	for _, d := range entries {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		name := path.Join(dir, d.Name())
 		hidden := rules.Match(name, d.IsDir())
 		if d.IsDir() && (!hidden || rules.includes) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -77,17 +76,39 @@ func (o *Objects) takeOver(ctx context.Context, c *Client, objects []*unstructur
 		if live[i] == nil {
 			return
 		}
-		id := c.ID(live[i])
-		patch, err := csaupgrade.UpgradeManagedFieldsPatch(live[i], sets.New(o.Managers...), c.manager())
-		if err == nil && patch != nil {
-			var m *meta.RESTMapping
-			if m, err = c.mapping(id.GroupKind(), live[i].GroupVersionKind().Version); err == nil {
-				_, err = c.resource(m, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: c.manager()})
-			}
-		}
-		errs[i] = objectError("apply", id, err)
+		errs[i] = objectError("apply", c.ID(live[i]), o.takeOverOne(ctx, c, live[i]))
 	})
 	return errors.Join(errors.Join(errs...), context.Cause(ctx))
+}
+
+// takeOverOne makes fields of one live object ours. The patch is of the version
+// that was read: somebody who writes a status meanwhile makes it be read again.
+func (o *Objects) takeOverOne(ctx context.Context, c *Client, live *unstructured.Unstructured) error {
+	id := c.ID(live)
+	m, err := c.mapping(id.GroupKind(), live.GroupVersionKind().Version)
+	if err != nil {
+		return err
+	}
+	const tries = 5
+	for try := 1; ; try++ {
+		patch, err := csaupgrade.UpgradeManagedFieldsPatch(live, sets.New(o.Managers...), c.manager())
+		if err != nil || patch == nil {
+			return err
+		}
+		_, err = c.resource(m, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: c.manager()})
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil
+		case !apierrors.IsConflict(err) || try == tries:
+			return err
+		}
+		if live, err = c.resource(m, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{}); err != nil {
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return err
+		}
+	}
 }
 
 // Diff returns for each object, in order, what an apply would change, a line
@@ -244,6 +265,9 @@ func (o *Objects) WaitFor(ctx context.Context, object *unstructured.Unstructured
 	}
 	if err == nil && !finished {
 		err = kind.follow(watching)
+	}
+	if !finished && (errors.Is(err, ErrUnknownKind) || apierrors.IsNotFound(err)) {
+		tell(nil) // the kind has gone, and the object with it
 	}
 	if finished {
 		return result

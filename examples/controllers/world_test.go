@@ -162,6 +162,11 @@ func (w *world) apply(text string, replace ...string) {
 func (w *world) resource(gvk schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
 	w.t.Helper()
 	m, err := w.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	for tries := 100; meta.IsNoMatchError(err) && tries > 0; tries-- { // a definition is served a moment after it is established
+		<-time.After(100 * time.Millisecond)
+		meta.MaybeResetRESTMapper(w.mapper)
+		m, err = w.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
 	if err != nil {
 		w.t.Fatal(err)
 	}

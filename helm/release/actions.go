@@ -130,14 +130,17 @@ func (r *run) current(ctx context.Context) (*Record, []Meta, error) {
 }
 
 // manifests returns the objects that the release may have: those of the newest
-// record and of the one that is deployed.
+// record, of the one that is deployed, and of those between that failed.
 func (r *run) manifests(ctx context.Context, newest *Record, history []Meta) ([]*unstructured.Unstructured, error) {
 	out, err := helm.ReadManifest(newest.Release.Manifest)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range history {
-		if m.Status != release.StatusDeployed || m.Revision == newest.Release.Version {
+		if newest.status() == release.StatusDeployed {
+			break
+		}
+		if m.Revision >= newest.Release.Version {
 			continue
 		}
 		older, err := r.Store.Get(ctx, r.d.Name, m.Revision)
@@ -148,7 +151,10 @@ func (r *run) manifests(ctx context.Context, newest *Record, history []Meta) ([]
 		if err != nil {
 			return nil, err
 		}
-		return append(out, objects...), nil
+		out = append(out, objects...)
+		if m.Status == release.StatusDeployed {
+			break
+		}
 	}
 	return out, nil
 }

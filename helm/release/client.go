@@ -221,7 +221,7 @@ func (r *run) fail(ctx context.Context, record *Record, cause error) error {
 	if len(text) > longest {
 		text = strings.ToValidUTF8(text[:longest], "") + "…"
 	}
-	return errors.Join(cause, r.conclude(ctx, record, release.StatusFailed, text))
+	return errors.Join(cause, r.conclude(ctx, record, release.StatusFailed, strings.ToValidUTF8(text, "\uFFFD")))
 }
 
 // render renders the chart for a revision.
@@ -244,7 +244,7 @@ func (r *run) newRecord(result *helm.Result, status release.Status, description 
 	record := &Record{Release: &release.Release{
 		Name: r.d.Name, Namespace: r.d.Namespace, Version: result.Release.Revision, Chart: result.Chart, Config: config,
 		Manifest: string(result.Manifest), Labels: r.d.Labels,
-		Info: &release.Info{FirstDeployed: at, LastDeployed: at, Status: status, Description: description, Notes: result.Notes},
+		Info: &release.Info{FirstDeployed: at, LastDeployed: at, Status: status, Description: description, Notes: strings.ToValidUTF8(result.Notes, "\uFFFD")},
 	}}
 	for _, h := range result.Hooks {
 		hook := &release.Hook{Name: h.Object.GetName(), Kind: h.Object.GetKind(), Path: h.Path, Manifest: h.Manifest, Weight: h.Weight}

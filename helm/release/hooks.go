@@ -101,6 +101,9 @@ func (r *run) hook(ctx context.Context, record *Record, h *release.Hook, options
 	if err != nil {
 		h.LastRun.Phase = release.HookPhaseFailed
 	}
+	if ctx.Err() != nil {
+		h.LastRun.Phase = release.HookPhaseUnknown // interrupted
+	}
 	return err
 }
 

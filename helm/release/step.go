@@ -202,8 +202,8 @@ func (c *Client) act(ctx context.Context, d *Desired, status *Status, out Outcom
 	if wanted, err := d.wanted(); err == nil { // look checked it
 		config = digest.Digest(wanted.ConfigDigest)
 	}
-	if out.State == Unmanaged {
-		status.History = nil
+	if out.State == Unmanaged || out.Next == Install {
+		status.History = nil // revisions may be counted from one again
 	}
 	op := string(out.Next)
 	if out.Next == Install || out.Next == Upgrade {
@@ -215,7 +215,7 @@ func (c *Client) act(ctx context.Context, d *Desired, status *Status, out Outcom
 		out.Record = record
 	}
 	out.Duration = time.Since(began)
-	out.count(d, status, wrote, err)
+	out.count(ctx, d, status, wrote, err)
 	return out, err
 }
 
@@ -253,7 +253,7 @@ func (r *run) perform(ctx context.Context, out *Outcome, status *Status) (*Recor
 }
 
 // count takes in how an action ended, and says what follows.
-func (o *Outcome) count(d *Desired, status *Status, wrote bool, err error) {
+func (o *Outcome) count(ctx context.Context, d *Desired, status *Status, wrote bool, err error) {
 	counters := &status.Counters
 	policy, _ := counters.remediation(d.Policy)
 	released := o.Next == Install || o.Next == Upgrade
@@ -264,6 +264,8 @@ func (o *Outcome) count(d *Desired, status *Status, wrote bool, err error) {
 		if released && policy.RetryOnFailure {
 			*counters = Counters{Last: counters.Last}
 		}
+	case ctx.Err() != nil:
+		o.Again = true // interrupted, not failed
 	case released && wrote, o.Next == Test && errors.Is(err, ErrHook) && !ignored:
 		counters.Failures++
 		if counters.Last == Install {

@@ -32,6 +32,8 @@ func ParseKeys(data map[string][]byte) (*Keys, error) {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(data)) {
 		switch {
+		case strings.HasSuffix(name, ".agekey") && plugin(data[name]):
+			failed = append(failed, &Error{name, fmt.Errorf("%w: identities of plug-ins, which are programs", ErrUnsupported)})
 		case strings.HasSuffix(name, ".agekey"):
 			// The library repeats the line that it cannot read, which is a secret.
 			if err := k.age.Import(string(data[name])); err != nil {
@@ -48,6 +50,16 @@ func ParseKeys(data map[string][]byte) (*Keys, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// plugin reports whether identities need a program: the library would run it.
+func plugin(identities []byte) bool {
+	for line := range strings.Lines(string(identities)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !strings.HasPrefix(line, "AGE-SECRET-KEY-") {
+			return strings.HasPrefix(strings.ToUpper(line), "AGE-PLUGIN-")
+		}
+	}
+	return strings.Contains(strings.ToUpper(string(identities)), "AGE-PLUGIN-")
 }
 
 func unsupported() []string {

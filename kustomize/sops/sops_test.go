@@ -172,6 +172,7 @@ func TestParseKeys(t *testing.T) {
 		"empty":   {nil, sops.ErrInvalid},
 		"none":    {map[string][]byte{"age.key": []byte("x")}, sops.ErrInvalid},
 		"garbage": {map[string][]byte{"a.agekey": []byte("AGE-SECRET-KEY-1" + canary)}, sops.ErrInvalid},
+		"plugin":  {map[string][]byte{"a.agekey": []byte("# a key\nAGE-PLUGIN-YUBIKEY-1QQPSYQSZQQQQQQQQQQ")}, sops.ErrUnsupported},
 		"pgp":     {map[string][]byte{"a.asc": []byte("x")}, sops.ErrUnsupported},
 		"vault":   {map[string][]byte{"sops.vault-token": []byte("x")}, sops.ErrUnsupported},
 		"aws":     {map[string][]byte{"sops.aws-kms": []byte("x")}, sops.ErrUnsupported},

@@ -69,6 +69,8 @@ type Options[T Object] struct {
 	// Watches are the kinds of References: an event of an object begins a pass
 	// of every object that refers to it.
 	Watches []Watch
+	// Select chooses the objects that are reconciled; nil means all.
+	Select func(obj T) bool
 	// Workers is how many passes may run at a time; 0 means 4.
 	Workers int
 	// Grace is how long running passes may go on when the manager stops; 0
@@ -133,7 +135,7 @@ type Controller[T Object] struct {
 
 	index   *index
 	mu      sync.Mutex
-	written map[client.ObjectKey]*written[T]
+	written map[client.ObjectKey]T
 	waiting map[client.ObjectKey]struct{} // hold back for a dependency
 	asked   map[client.ObjectKey]string   // newest request token that was passed on
 	// deadlines of passes that have begun
@@ -154,7 +156,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	c := &Controller[T]{
 		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(),
 		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
-		index: newIndex(), written: map[client.ObjectKey]*written[T]{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
+		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
 		deadlines: map[client.ObjectKey]time.Time{},
 	}
 	var err error
@@ -209,17 +211,21 @@ func (c *Controller[T]) Trigger(key client.ObjectKey) { c.loop.Trigger(key, nil)
 func (c *Controller[T]) Wake(key client.ObjectKey) { c.loop.Wake(key) }
 
 func (c *Controller[T]) observe(o rt.Observation[client.ObjectKey]) {
-	gone := o.State.Phase == rt.PhaseGone
-	if gone {
-		c.mu.Lock()
-		delete(c.written, o.Key)
-		delete(c.waiting, o.Key)
-		delete(c.asked, o.Key)
-		delete(c.deadlines, o.Key)
-		c.mu.Unlock()
+	if c.options.Observe != nil && o.Why != 0 {
+		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: o.Key, Took: o.Took, Outcome: o.State.Outcome})
 	}
-	if c.options.Observe != nil && (o.Why != 0 || gone) {
-		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: o.Key, Took: o.Took, Outcome: o.State.Outcome, Gone: gone})
+}
+
+// forget drops what is known of an object that does not exist any more.
+func (c *Controller[T]) forget(key client.ObjectKey) {
+	c.mu.Lock()
+	delete(c.written, key)
+	delete(c.waiting, key)
+	delete(c.asked, key)
+	delete(c.deadlines, key)
+	c.mu.Unlock()
+	if c.options.Observe != nil {
+		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: key, Gone: true})
 	}
 }
 

@@ -94,6 +94,11 @@ func (c *Controller[T]) seen(o, before any) {
 	if !ok {
 		return
 	}
+	c.caught(obj)
+	if c.options.Select != nil && !c.options.Select(obj) {
+		c.gone(obj)
+		return
+	}
 	key := client.ObjectKeyFromObject(obj)
 	c.index.set(key, append(c.options.References(obj), c.dependencies(obj)...))
 	if err := c.loop.Set(key, c.spec(obj)); err != nil {
@@ -127,6 +132,7 @@ func (c *Controller[T]) gone(o any) {
 	key := client.ObjectKeyFromObject(obj)
 	c.index.set(key, nil)
 	c.loop.Delete(key)
+	c.forget(key)
 	c.release(key)
 }
 

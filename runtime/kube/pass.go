@@ -53,6 +53,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 	case apierrors.IsNotFound(err):
 		return rt.Forget()
 	case err != nil:
+		c.options.Log.Error("the object was not read", "object", describe(c.gvk.Kind, p.Key), "error", err)
 		return rt.Fail(err)
 	}
 	deleting := obj.GetDeletionTimestamp() != nil
@@ -60,6 +61,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		return rt.OK() // others have still to clean up
 	}
 	if err := c.claim(ctx, obj, deleting); err != nil {
+		c.options.Log.Error("the finalizer was not written", "object", describe(c.gvk.Kind, p.Key), "error", err)
 		return rt.Fail(err)
 	}
 	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
@@ -138,7 +140,8 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	// The time of the pass may be over; that must not keep it from being told.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	if err := w.write(ctx, obj, status.Change{Observed: observed, Token: w.token}); err != nil {
+	err := w.write(ctx, obj, status.Change{Observed: observed, Token: w.token})
+	if err := client.IgnoreNotFound(err); err != nil { // where it is gone there is nobody to tell
 		c.options.Log.Error("status was not written", "object", describe(c.gvk.Kind, pass.Key), "error", err)
 		if result.outcome.Kind != status.Failed {
 			return rt.Fail(fmt.Errorf("write status of %s: %w", describe(c.gvk.Kind, pass.Key), err))
@@ -162,7 +165,11 @@ func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) error {
 func (c *Controller[T]) free(ctx context.Context, obj T) rt.Result {
 	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
 	controllerutil.RemoveFinalizer(obj, c.options.Finalizer)
-	return rt.Of(client.IgnoreNotFound(c.patch(ctx, base, obj)))
+	err := client.IgnoreNotFound(c.patch(ctx, base, obj))
+	if err != nil {
+		c.options.Log.Error("the finalizer was not removed", "object", describe(c.gvk.Kind, client.ObjectKeyFromObject(obj)), "error", err)
+	}
+	return rt.Of(err)
 }
 
 // hold returns the result for an object that must wait for others.

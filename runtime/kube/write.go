@@ -2,13 +2,14 @@ package kube
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitopskit/gitopskit/runtime/status"
@@ -16,13 +17,6 @@ import (
 
 // writeTimeout bounds one write of a status.
 const writeTimeout = 30 * time.Second
-
-// written is an object as the API server has returned it for our last write,
-// until the cache has seen it.
-type written[T Object] struct {
-	obj   T
-	older []string // resource versions that we know to be older
-}
 
 // read returns a copy of an object from the cache, or of our own last write if
 // the cache is behind.
@@ -33,41 +27,49 @@ func (c *Controller[T]) read(ctx context.Context, key client.ObjectKey) (T, erro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.written[key]
-	switch {
-	case w == nil:
-	case w.obj.GetUID() == obj.GetUID() && slices.Contains(w.older, obj.GetResourceVersion()):
-		return w.obj.DeepCopyObject().(T), nil //nolint:forcetypeassert // a copy has the type
-	default:
-		delete(c.written, key)
+	if w, ok := c.written[key]; ok && w.GetUID() == obj.GetUID() && older(obj, w) {
+		return w.DeepCopyObject().(T), nil //nolint:forcetypeassert // a copy has the type
 	}
 	return obj, nil
 }
 
-// wrote remembers what the API server made of a write.
-func (c *Controller[T]) wrote(obj T, older string) {
+// older reports that a is an earlier version of the same object than b.
+func older(a, b client.Object) bool {
+	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+	return err == nil && order < 0
+}
+
+// wrote remembers what the API server made of a write, until the cache has it.
+func (c *Controller[T]) wrote(obj T) {
+	if obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
+		return // it is gone
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := client.ObjectKeyFromObject(obj)
-	if older == obj.GetResourceVersion() {
-		return
+	if w, ok := c.written[key]; !ok || w.GetUID() != obj.GetUID() || older(w, obj) {
+		c.written[key] = obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
 	}
-	w := &written[T]{obj: obj.DeepCopyObject().(T), older: []string{older}} //nolint:forcetypeassert // a copy has the type
-	if old := c.written[key]; old != nil {
-		w.older = append(w.older, old.older...)
+}
+
+// caught forgets our last write of an object once the cache has it.
+func (c *Controller[T]) caught(obj T) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := client.ObjectKeyFromObject(obj)
+	if w, ok := c.written[key]; ok && (w.GetUID() != obj.GetUID() || !older(obj, w)) {
+		delete(c.written, key)
 	}
-	c.written[key] = w
 }
 
 // patch writes the difference of metadata and spec. The status of obj, which
 // the API server does not take here, is kept.
 func (c *Controller[T]) patch(ctx context.Context, base, obj T) error {
-	older := obj.GetResourceVersion()
 	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
 	if err := c.client.Patch(ctx, obj, patch, client.FieldOwner(c.options.FieldOwner)); err != nil {
 		return err
 	}
-	c.wrote(obj, older)
+	c.wrote(obj)
 	return nil
 }
 
@@ -104,14 +106,15 @@ func (w *writer[T]) write(ctx context.Context, obj T, change status.Change) erro
 		case err == nil:
 			w.done(obj, sent)
 			return nil
-		case apierrors.IsNotFound(err):
-			return nil // there is nobody to tell
 		case !apierrors.IsConflict(err) || try >= tries:
 			return err
 		}
 		fresh := w.c.make()
 		if err := w.c.reader.Get(ctx, client.ObjectKeyFromObject(obj), fresh); err != nil {
-			return client.IgnoreNotFound(err)
+			return err
+		}
+		if fresh.GetUID() != obj.GetUID() { // another object has the name now
+			return apierrors.NewNotFound(schema.GroupResource{Group: w.c.gvk.Group, Resource: w.c.gvk.Kind}, obj.GetName())
 		}
 		keep(obj, w.before, fresh)
 		base, lock = fresh, fresh.GetResourceVersion()
@@ -132,7 +135,7 @@ func (w *writer[T]) done(obj, sent T) {
 	if !w.saved {
 		w.start, w.saved = w.before, true
 	}
-	w.c.wrote(sent, w.before.GetResourceVersion())
+	w.c.wrote(sent)
 	w.before = sent
 	obj.SetResourceVersion(sent.GetResourceVersion())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -61,6 +62,7 @@ func allowed(file *api.Config) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(file.Clusters)) {
 		c := file.Clusters[name]
+		refuse(!strings.HasPrefix(c.Server, "https://"), "cluster %q: server without https", name)
 		refuse(c.InsecureSkipTLSVerify, "cluster %q: insecure-skip-tls-verify", name)
 		refuse(c.CertificateAuthority != "", "cluster %q: certificate-authority", name)
 	}

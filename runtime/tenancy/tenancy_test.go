@@ -173,6 +173,7 @@ users: [{name: main, user: {token: canary, %s}}]
 		"cert":     {config("", `client-certificate: /etc/hostname`), "client-certificate"},
 		"key":      {config("", `client-key: /etc/hostname`), "client-key"},
 		"ca":       {config(`certificate-authority: /etc/hostname`, ""), "certificate-authority"},
+		"plain":    {[]byte(strings.ReplaceAll(string(config("", "")), "https://", "http://")), "server without https"},
 		"insecure": {config(`insecure-skip-tls-verify: true`, ""), "insecure-skip-tls-verify"},
 	} {
 		_, err := tenancy.Config(c.file)

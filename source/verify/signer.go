@@ -56,7 +56,11 @@ func pgpSigner(privateKey, passphrase []byte) (*Signer, error) {
 		return nil, fmt.Errorf("the PGP key ring has %d keys: want one private key", len(list))
 	}
 	key := list[0]
-	if key.PrivateKey.Encrypted {
+	encrypted := key.PrivateKey.Encrypted
+	for _, sub := range key.Subkeys { // the primary key may be a stub
+		encrypted = encrypted || sub.PrivateKey != nil && sub.PrivateKey.Encrypted
+	}
+	if encrypted {
 		if len(passphrase) == 0 {
 			return nil, errors.New("the PGP key is encrypted: give its passphrase")
 		}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -135,6 +137,10 @@ func (o *Options) Bind(f *flag.FlagSet) {
 	o.Namespace = os.Getenv("RUNTIME_NAMESPACE")
 }
 
+// grace is how long a pass may go on when the program ends, before it is told
+// to; give pods a terminationGracePeriodSeconds of 30.
+const grace = 10 * time.Second
+
 // Scheme has the kinds of Flux and those of Kubernetes.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
@@ -155,6 +161,12 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
+	var selector labels.Selector
+	if o.WatchLabelSelector != "" {
+		if selector, err = labels.Parse(o.WatchLabelSelector); err != nil {
+			return fmt.Errorf("-watch-label-selector: %w", err)
+		}
+	}
 	recorded, err := observe.New(metrics.Registry)
 	if err != nil {
 		return err
@@ -169,7 +181,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
 		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,
-		Jitter: float64(o.JitterPercent) / 100, FieldOwner: p.Name, Log: logger,
+		Grace: grace, Selector: selector, Jitter: float64(o.JitterPercent) / 100, FieldOwner: p.Name, Log: logger,
 		Observe: func(ob kube.Observation) {
 			if ob.Gone {
 				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
@@ -226,8 +238,10 @@ func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, err
 		return nil, err
 	}
 	marked := cache.ByObject{Label: labels.NewSelector().Add(*watched)}
+	stop := 3 * grace // twice for the passes, and once for what follows
 	opts := manager.Options{
-		Scheme: s, Metrics: metricsserver.Options{BindAddress: o.MetricsAddr}, HealthProbeBindAddress: o.HealthAddr,
+		GracefulShutdownTimeout: &stop,
+		Scheme:                  s, Metrics: metricsserver.Options{BindAddress: o.MetricsAddr}, HealthProbeBindAddress: o.HealthAddr,
 		LeaderElection: o.LeaderElection, LeaderElectionID: p.Name + "-leader-election", LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
@@ -235,18 +249,17 @@ func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, err
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
 	}
-	if o.WatchLabelSelector != "" {
-		if opts.Cache.DefaultLabelSelector, err = labels.Parse(o.WatchLabelSelector); err != nil {
-			return nil, fmt.Errorf("-watch-label-selector: %w", err)
-		}
-	}
 	if !o.AllNamespaces {
 		if o.Namespace == "" {
 			return nil, errors.New("-watch-all-namespaces=false needs the own namespace in RUNTIME_NAMESPACE")
 		}
 		opts.Cache.DefaultNamespaces = map[string]cache.Config{o.Namespace: {}}
 	}
-	return manager.New(cluster, opts)
+	mgr, err := manager.New(cluster, opts)
+	if err != nil {
+		return nil, err
+	}
+	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
 }
 
 // store opens the storage and serves it as long as the manager runs.
@@ -255,22 +268,23 @@ func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	var listen net.ListenConfig
-	l, err := listen.Listen(context.Background(), "tcp", o.StorageAddr)
+	addr, err := serve(mgr, o.StorageAddr, s.Handler())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.Close())
 	}
 	host := o.StorageAdvAddr
 	if host == "" {
-		host = l.Addr().String()
+		host = addr
+	}
+	if strings.HasPrefix(host, ":") {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("storage: give -storage-adv-addr: %w", err), s.Close())
+		}
+		host = name + host
 	}
 	env.Store, env.StoreURL = s, "http://"+host
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	err = mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return serve(ctx, server, l) }))
-	return func() {
-		l.Close()
-		s.Close() //nolint:errcheck // only released
-	}, err
+	return func() { s.Close() }, nil //nolint:errcheck // only released
 }
 
 // notify leads events to alerts, takes those of other controllers, and opens
@@ -285,21 +299,40 @@ func (o *Options) notify(ctx context.Context, mgr manager.Manager, env *kinds.En
 		if addr == "" || addr == "0" {
 			continue
 		}
-		var listen net.ListenConfig
-		l, err := listen.Listen(ctx, "tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-		if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return serve(ctx, server, l) })); err != nil {
+		if _, err := serve(mgr, addr, handler); err != nil {
 			return nil, err
 		}
 	}
 	return alerts.Close, nil
 }
 
-// serve serves until ctx ends.
-func serve(ctx context.Context, server *http.Server, l net.Listener) error {
+// serve has a manager serve an address while it is the leader, and returns the
+// address. One with port 0 is opened at once, to know it; others only then, so
+// that nobody reaches a replica that does not answer.
+func serve(mgr manager.Manager, addr string, handler http.Handler) (string, error) {
+	var listen net.ListenConfig
+	var open net.Listener
+	if strings.HasSuffix(addr, ":0") {
+		var err error
+		if open, err = listen.Listen(context.Background(), "tcp", addr); err != nil {
+			return "", err
+		}
+		addr = open.Addr().String()
+	}
+	return addr, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		l := open
+		if l == nil {
+			var err error
+			if l, err = listen.Listen(ctx, "tcp", addr); err != nil {
+				return err
+			}
+		}
+		return serveOn(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, l)
+	}))
+}
+
+// serveOn serves until ctx ends.
+func serveOn(ctx context.Context, server *http.Server, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()

@@ -3,10 +3,12 @@ package kinds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	notificationv1beta3 "github.com/fluxcd/notification-controller/api/v1beta3"
+	"github.com/fluxcd/pkg/apis/meta"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,7 +31,8 @@ type Alerts struct {
 
 // alert is the way to the Provider of one Alert, as it was when it was made.
 type alert struct {
-	version string // of the Alert, the Provider, and their Secret
+	version string // of the Alert and the Provider
+	secret  string // fingerprint of the Secrets
 	checked time.Time
 	bus     *notify.Bus
 	sender  closer
@@ -69,9 +72,15 @@ func (a *Alerts) Emit(event notify.Event) error {
 			a.env.Event(ctx, o, kube.Event{Warning: true, Trace: true, Reason: "NotificationFailed", Message: err.Error()})
 			continue
 		}
-		if way != nil {
-			errs = append(errs, way.bus.Emit(event))
+		if way == nil {
+			continue
 		}
+		if err = way.bus.Emit(event); errors.Is(err, notify.ErrClosed) { // it was replaced just now
+			if way, err = a.way(ctx, o); err == nil && way != nil {
+				err = way.bus.Emit(event)
+			}
+		}
+		errs = append(errs, err)
 	}
 	a.forget(ctx, seen)
 	return errors.Join(errs...)
@@ -94,6 +103,14 @@ func (a *Alerts) way(ctx context.Context, o *notificationv1beta3.Alert) (*alert,
 	if known != nil && known.version == version && time.Since(known.checked) < fresh {
 		return known, nil
 	}
+	secret, err := a.secrets(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil && known.version == version && known.secret == secret {
+		known.checked = time.Now()
+		return known, nil
+	}
 	sender, match, err := a.env.sender(ctx, p)
 	if err != nil {
 		return nil, in("Provider "+p.Namespace+"/"+p.Name, err)
@@ -111,8 +128,21 @@ func (a *Alerts) way(ctx context.Context, o *notificationv1beta3.Alert) (*alert,
 	if known != nil {
 		go known.close()
 	}
-	a.known[o.UID] = &alert{version: version, checked: time.Now(), bus: bus, sender: sender}
+	a.known[o.UID] = &alert{version: version, secret: secret, checked: time.Now(), bus: bus, sender: sender}
 	return a.known[o.UID], nil
+}
+
+// secrets tells whether the Secrets of a Provider have changed.
+func (a *Alerts) secrets(ctx context.Context, p *notificationv1beta3.Provider) (string, error) {
+	text := ""
+	for _, ref := range []*meta.LocalObjectReference{p.Spec.SecretRef, p.Spec.CertSecretRef, p.Spec.ProxySecretRef} {
+		data, err := a.env.secret(ctx, p.Namespace, ref)
+		if err != nil {
+			return "", in("Provider "+p.Namespace+"/"+p.Name, err)
+		}
+		text += fmt.Sprintf("%x ", fingerprint(data))
+	}
+	return text, nil
 }
 
 // close delivers what is left.

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	watcherv1 "github.com/fluxcd/source-watcher/api/v2/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,7 +29,7 @@ func ArtifactGenerator(ctx context.Context, env *Env) (*kube.Controller[*watcher
 	return add(ctx, env, logic, kube.Options[*watcherv1.ArtifactGenerator]{
 		Finalizer: watcherv1.Finalizer,
 		Schedule: func(o *watcherv1.ArtifactGenerator) kube.Schedule {
-			return kube.Schedule{Interval: o.GetRequeueAfter(), Retry: env.backoff(), Suspend: o.IsDisabled()}
+			return kube.Schedule{Interval: o.GetRequeueAfter(), Timeout: 5 * time.Minute, Retry: env.backoff(), Suspend: o.IsDisabled()}
 		},
 		References: func(o *watcherv1.ArtifactGenerator) (out []kube.Reference) {
 			for _, s := range o.Spec.Sources {
@@ -77,18 +79,22 @@ func (r *artifactGenerator) Reconcile(ctx context.Context, o *watcherv1.Artifact
 		defer content.Close()
 		inputs[s.Alias] = input{content, a}
 	}
+	before := slices.Clone(o.Status.Inventory)
+	if err := r.claim(ctx, o, pass); err != nil {
+		return kube.Fail(meta.BuildFailedReason, err)
+	}
 	var made []watcherv1.ExternalArtifactReference
 	for i := range o.Spec.OutputArtifacts {
 		ref, err := r.make(ctx, o, &o.Spec.OutputArtifacts[i], inputs)
 		if err != nil {
 			return kube.Fail(meta.BuildFailedReason, in("artifact "+o.Spec.OutputArtifacts[i].Name, err))
 		}
-		if !o.HasArtifactInInventory(ref.Name, ref.Namespace, ref.Digest) {
+		if !slices.ContainsFunc(before, func(e watcherv1.ExternalArtifactReference) bool { return e.Name == ref.Name && e.Digest == ref.Digest }) {
 			pass.Event(kube.Event{Reason: "NewArtifact", Message: "made artifact " + ref.Name + " with digest " + ref.Digest})
 		}
 		made = append(made, *ref)
 	}
-	if err := r.prune(ctx, o.Status.Inventory, made); err != nil {
+	if err := r.prune(ctx, o, o.Status.Inventory, made); err != nil {
 		return kube.Fail("GarbageCollectionFailed", err)
 	}
 	o.Status.Inventory = made
@@ -97,10 +103,29 @@ func (r *artifactGenerator) Reconcile(ctx context.Context, o *watcherv1.Artifact
 
 // Finalize removes what was made.
 func (r *artifactGenerator) Finalize(ctx context.Context, o *watcherv1.ArtifactGenerator, _ *kube.Pass) kube.Result {
-	if err := r.prune(ctx, o.Status.Inventory, nil); err != nil {
+	if err := r.prune(ctx, o, o.Status.Inventory, nil); err != nil {
 		return kube.Fail("GarbageCollectionFailed", err)
 	}
 	return kube.Ready("removed")
+}
+
+// claim puts what is to be made on record before it is made, and refuses what
+// belongs to somebody else.
+func (r *artifactGenerator) claim(ctx context.Context, o *watcherv1.ArtifactGenerator, pass *kube.Pass) error {
+	for _, out := range o.Spec.OutputArtifacts {
+		have := &sourcev1.ExternalArtifact{}
+		err := r.env.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: out.Name}, have)
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err == nil && have.Labels[watcherv1.ArtifactGeneratorLabel] != string(o.UID) {
+			return fmt.Errorf("artifact %s: the ExternalArtifact of that name is not of this generator: choose another name", out.Name)
+		}
+		if !slices.ContainsFunc(o.Status.Inventory, func(e watcherv1.ExternalArtifactReference) bool { return e.Name == out.Name }) {
+			o.Status.Inventory = append(o.Status.Inventory, watcherv1.ExternalArtifactReference{Name: out.Name, Namespace: o.Namespace})
+		}
+	}
+	return pass.Record(ctx)
 }
 
 // make makes one artifact and announces it.
@@ -177,8 +202,9 @@ func (r *artifactGenerator) collect(ctx context.Context, e *sourcev1.ExternalArt
 	return err
 }
 
-// prune removes the artifacts that are not made any more.
-func (r *artifactGenerator) prune(ctx context.Context, old, now []watcherv1.ExternalArtifactReference) error {
+// prune removes the artifacts that are not made any more, if they are still of
+// the generator.
+func (r *artifactGenerator) prune(ctx context.Context, o *watcherv1.ArtifactGenerator, old, now []watcherv1.ExternalArtifactReference) error {
 	var errs []error
 	for _, e := range old {
 		if slices.ContainsFunc(now, func(n watcherv1.ExternalArtifactReference) bool {
@@ -186,8 +212,20 @@ func (r *artifactGenerator) prune(ctx context.Context, old, now []watcherv1.Exte
 		}) {
 			continue
 		}
-		gone := &sourcev1.ExternalArtifact{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name}}
-		errs = append(errs, client.IgnoreNotFound(r.env.Manager.GetClient().Delete(ctx, gone)), r.env.Store.Remove(r.key(gone)))
+		gone := &sourcev1.ExternalArtifact{}
+		err := r.env.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: e.Name}, gone)
+		switch {
+		case apierrors.IsNotFound(err):
+			gone.Namespace, gone.Name = e.Namespace, e.Name
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case gone.Labels[watcherv1.ArtifactGeneratorLabel] != string(o.UID):
+			continue // another generator has it now
+		default:
+			err = client.IgnoreNotFound(r.env.Manager.GetClient().Delete(ctx, gone, client.Preconditions{UID: &gone.UID}))
+		}
+		errs = append(errs, client.IgnoreNotFound(err), r.env.Store.Remove(r.key(gone)))
 	}
 	return errors.Join(errs...)
 }

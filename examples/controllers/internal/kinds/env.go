@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -60,6 +61,11 @@ type Env struct {
 	DependencyRetry time.Duration
 	// MinRetry and MaxRetry are the shortest and the longest pause after a failure.
 	MinRetry, MaxRetry time.Duration
+	// Grace is how long passes may go on when the program ends; the manager
+	// must wait longer than twice that.
+	Grace time.Duration
+	// Selector chooses the objects that are reconciled; nil means all.
+	Selector labels.Selector
 	// Jitter spreads intervals.
 	Jitter float64
 	// FieldOwner owns what is written to the objects, and what is applied.
@@ -75,7 +81,10 @@ func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], o
 	if opts.Finalizer == "" {
 		opts.Finalizer = Finalizer
 	}
-	opts.Workers, opts.Jitter = e.Workers, e.Jitter
+	opts.Workers, opts.Jitter, opts.Grace = e.Workers, e.Jitter, e.Grace
+	if e.Selector != nil {
+		opts.Select = func(obj T) bool { return e.Selector.Matches(labels.Set(obj.GetLabels())) }
+	}
 	opts.Event, opts.Observe, opts.Log = e.Event, e.Observe, e.Log
 	opts.RetryDependency, opts.FieldOwner = e.DependencyRetry, e.FieldOwner
 	return kube.Add(ctx, e.Manager, logic, opts)
@@ -117,6 +126,15 @@ func conditionMessage(o status.Object) string {
 	}
 	return ""
 }
+
+// outside is an error about what an object refers to, which can be mended
+// there: the object must be tried again, whatever the error says of itself.
+type outside struct{ error }
+
+func (e outside) Unwrap() error { return e.error }
+
+// Terminal says that it is not only the object that can help.
+func (outside) Terminal() bool { return false }
 
 // in adds what an error is about.
 func in(what string, err error) error {

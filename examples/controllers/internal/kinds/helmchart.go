@@ -131,7 +131,7 @@ func (r *helmChart) pull(ctx context.Context, o *sourcev1.HelmChart) (*built, *k
 	if repo.Status.Artifact != nil {
 		b.from = repo.Status.Artifact.Revision
 	}
-	if a := o.Status.Artifact; a.HasRevision(rev.Ref) && a.HasDigest(rev.Digest.String()) && len(o.Spec.ValuesFiles)+len(o.Status.ObservedValuesFiles) == 0 && r.stored(ctx, a) {
+	if a := o.Status.Artifact; a.HasRevision(rev.Ref) && a.HasDigest(rev.Digest.String()) && o.Spec.Verify == nil && len(o.Spec.ValuesFiles)+len(o.Status.ObservedValuesFiles) == 0 && r.stored(ctx, a) {
 		return b, nil // the package that is there, byte for byte
 	}
 	archive, err := c.Download(ctx, rev)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/fluxcd/pkg/apis/meta"
@@ -28,7 +29,7 @@ import (
 func HelmRelease(ctx context.Context, env *Env) (*kube.Controller[*helmv2.HelmRelease], error) {
 	return add(ctx, env, &helmRelease{env}, kube.Options[*helmv2.HelmRelease]{
 		Schedule: func(o *helmv2.HelmRelease) kube.Schedule {
-			return kube.Schedule{Interval: o.GetRequeueAfter(), Retry: env.backoff(), Suspend: o.Spec.Suspend}
+			return kube.Schedule{Interval: o.GetRequeueAfter(), Timeout: bound(o), Retry: env.backoff(), Suspend: o.Spec.Suspend}
 		},
 		DependsOn: func(o *helmv2.HelmRelease) (out []client.ObjectKey) {
 			for _, d := range o.Spec.DependsOn {
@@ -48,6 +49,19 @@ func HelmRelease(ctx context.Context, env *Env) (*kube.Controller[*helmv2.HelmRe
 }
 
 type helmRelease struct{ env *Env }
+
+// bound is the longest that a pass can take by its own timeouts.
+func bound(o *helmv2.HelmRelease) time.Duration {
+	const slack, waits = 2 * time.Minute, 3 // waits of hooks before and after, and of the objects
+	sum := time.Duration(slack)
+	for _, d := range []metav1.Duration{
+		o.GetInstall().GetTimeout(o.GetTimeout()), o.GetUpgrade().GetTimeout(o.GetTimeout()), o.GetTest().GetTimeout(o.GetTimeout()),
+		o.GetRollback().GetTimeout(o.GetTimeout()), o.GetUninstall().GetTimeout(o.GetTimeout()),
+	} {
+		sum += waits * d.Duration
+	}
+	return sum
+}
 
 // chartRef names the object whose artifact is the chart.
 func chartRef(o *helmv2.HelmRelease) kube.Reference {
@@ -80,7 +94,7 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 		return kube.NotYet("ArtifactFailed", "the artifact of the chart is not there yet: "+err.Error(), r.env.DependencyRetry)
 	}
 	if err != nil {
-		return kube.Fail("ArtifactFailed", err)
+		return kube.Fail("ArtifactFailed", outside{err})
 	}
 	values, err := helm.Compose(ctx, r.lookup(o.Namespace), o.GetValues(), references(o)...)
 	if err != nil {
@@ -97,6 +111,10 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 	return r.release(ctx, o, pass, client, desired)
 }
 
+// recordTimeout bounds the write of a step that was made, also when the
+// program is about to end.
+const recordTimeout = 10 * time.Second
+
 // release makes the steps that are to be made now.
 func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *kube.Pass, client *release.Client, desired *release.Desired) kube.Result {
 	attempt, err := desired.Attempt()
@@ -107,13 +125,15 @@ func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *
 	record := func() error {
 		return in("status", r.remember(o, desired, memory))
 	}
-	if err := record(); err != nil { // the attempt is on record before it is made
+	if err := errors.Join(record(), pass.Record(ctx)); err != nil { // the attempt is on record before it is made
 		return kube.Fail("ReconciliationFailed", err)
 	}
 	last := ""
 	outcome, err := client.Reconcile(ctx, *desired, memory, func(step release.Outcome) error {
 		last = r.tell(o, pass, desired, step)
-		return errors.Join(record(), pass.Record(ctx))
+		told, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		return errors.Join(record(), pass.Record(told))
 	})
 	if e := record(); e != nil {
 		err = errors.Join(err, e)
@@ -121,6 +141,9 @@ func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *
 	r.drift(o, pass, desired, outcome)
 	switch {
 	case err != nil:
+		if !errors.Is(err, release.ErrRetriesExceeded) && !errors.Is(err, release.ErrNoRollbackTarget) {
+			err = outside{err} // values and objects of others may change
+		}
 		return kube.Fail(or(failedReason(last), "ReconciliationFailed"), err)
 	case outcome.Again:
 		return kube.NotYet("Progressing", outcome.Reason, max(outcome.After, r.env.MinRetry))
@@ -139,7 +162,7 @@ func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *
 
 // Finalize uninstalls the release, unless it is suspended.
 func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass *kube.Pass) kube.Result {
-	if !pass.Suspended && len(o.Status.History) > 0 {
+	if !pass.Suspended && (len(o.Status.History) > 0 || o.Status.LastAttemptedRevision != "") {
 		id := r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)
 		if lost := r.env.identityLost(ctx, id); lost != nil {
 			pass.Event(kube.Event{Warning: true, Reason: helmv2.UninstallFailedReason, Message: fmt.Sprintf("%v: the release is left behind", lost)})
@@ -156,7 +179,7 @@ func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass 
 		if err != nil {
 			return kube.Fail(helmv2.UninstallFailedReason, err)
 		}
-		pass.Event(kube.Event{Reason: helmv2.UninstallSucceededReason, Message: "Helm uninstall succeeded for release " + o.Status.History.Latest().FullReleaseName()})
+		pass.Event(kube.Event{Reason: helmv2.UninstallSucceededReason, Message: "Helm uninstall succeeded for release " + desired.Namespace + "/" + desired.Name})
 	}
 	if err := r.removeChartObject(ctx, o); err != nil {
 		return kube.Fail(helmv2.UninstallFailedReason, err)

@@ -9,13 +9,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 )
 
 // cluster connects as whom, and where, a spec says.
 func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *meta.KubeConfigReference) (*tenancy.Cluster, error) {
 	id := e.Policy.Identity(namespace, serviceAccount)
-	if k != nil && k.SecretRef != nil {
+	if k != nil {
+		if k.SecretRef == nil || k.SecretRef.Name == "" { // never the own cluster by accident
+			return nil, &kube.UnsupportedError{Fields: []string{"spec.kubeConfig without secretRef"}}
+		}
 		data, err := e.secret(ctx, namespace, &meta.LocalObjectReference{Name: k.SecretRef.Name})
 		if err != nil {
 			return nil, in("kubeConfig", err)

@@ -90,7 +90,7 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 	}
 	objects, err := r.build(ctx, o, content)
 	if err != nil {
-		return kube.Fail("BuildFailed", err)
+		return kube.Fail("BuildFailed", outside{err}) // the tree may change, and so may what it is built with
 	}
 	return r.apply(ctx, o, pass, objects, artifact.Revision)
 }
@@ -194,6 +194,9 @@ func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, revi
 
 // Finalize deletes what was applied, as the deletion policy says.
 func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
+	r.mu.Lock()
+	delete(r.waits, pass.Key)
+	r.mu.Unlock()
 	policy := o.GetDeletionPolicy()
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination || policy == kustomizev1.DeletionPolicyMirrorPrune && o.Spec.Prune
 	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {

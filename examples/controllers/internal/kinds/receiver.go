@@ -34,6 +34,12 @@ func receiverUnsupported() []string {
 
 // Reconcile opens the hook.
 func (r *receiverKind) Reconcile(ctx context.Context, o *notificationv1.Receiver, pass *kube.Pass) kube.Result {
+	open := false
+	defer func() {
+		if !open { // what is wrong now must not go on as it was
+			r.env.Hooks.Delete(pass.Key.String())
+		}
+	}()
 	if err := kube.Unsupported(o, receiverUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
@@ -49,9 +55,16 @@ func (r *receiverKind) Reconcile(ctx context.Context, o *notificationv1.Receiver
 	if len(data["token"]) == 0 {
 		return kube.Fail("TokenNotFound", fmt.Errorf("Secret %s/%s has no entry token", o.Namespace, secretName(o.Spec.SecretRef)))
 	}
-	resources := o.Spec.Resources
+	resources, generation, key := o.Spec.Resources, o.Generation, pass.Key
 	hook, err := receiver.New(receiver.Type(o.Spec.Type), data["token"], func(ctx context.Context, _ receiver.Hook) error {
-		return r.request(ctx, o.Namespace, resources)
+		now := &notificationv1.Receiver{}
+		if err := r.env.Manager.GetClient().Get(ctx, key, now); err != nil {
+			return err
+		}
+		if now.Spec.Suspend || now.Generation != generation || now.DeletionTimestamp != nil {
+			return errors.New("the receiver is suspended or has just changed")
+		}
+		return r.request(ctx, key.Namespace, resources)
 	}, &receiver.Options{Events: events(o), AllowWeakToken: true, Report: func(_ receiver.Hook, err error) {
 		if err != nil {
 			r.env.Log.Warn("a call of a webhook was refused", "receiver", pass.Key.String(), "error", err)
@@ -64,7 +77,7 @@ func (r *receiverKind) Reconcile(ctx context.Context, o *notificationv1.Receiver
 	if err := r.env.Hooks.Set(pass.Key.String(), path, hook); err != nil {
 		return kube.Fail("InvalidReceiver", err)
 	}
-	o.Status.WebhookPath = path
+	open, o.Status.WebhookPath = true, path
 	return kube.Ready("Receiver initialized for path: " + path)
 }
 

@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -72,6 +73,9 @@ func (s *sourceKind) fail(o kube.Object, reason string, err error) kube.Result {
 	status.Set(o, metav1.Condition{Type: fetchFailed, Status: metav1.ConditionTrue, Reason: reason, Message: err.Error()})
 	if reason == "VerificationError" {
 		status.Set(o, metav1.Condition{Type: sourceVerified, Status: metav1.ConditionFalse, Reason: reason, Message: err.Error()})
+	}
+	if !errors.Is(err, source.ErrInvalidSpec) {
+		err = outside{err}
 	}
 	return kube.Fail(reason, err)
 }
