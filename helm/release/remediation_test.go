@@ -1,6 +1,7 @@
 package release_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -128,5 +129,59 @@ func TestRetryOnFailure(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"2 deployed", "1 failed"}, c.history()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestReinstallIsTestedAgain: what is installed after a remediation is a new
+// release, though its revision is the first again: the failed test of the old
+// one is not its own.
+func TestReinstallIsTestedAgain(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1"), "t.yaml": job("t", `"helm.sh/hook": test`)}, nil)
+	d.Policy.Test = true
+	d.Policy.Install = release.Remediation{Retries: 3}
+	fails := 1
+	c.client.Applier = &spy{Applier: c.objects, fail: func(call string) error {
+		if strings.HasPrefix(call, "apply") && strings.HasSuffix(call, "t") && fails > 0 {
+			fails--
+			return errBroken
+		}
+		return nil
+	}}
+	var status release.Status
+	var did []release.Action
+	progress := func(o release.Outcome) error { did = append(did, o.Next); return nil }
+	for range 3 {
+		if out, err := c.client.Reconcile(t.Context(), d, &status, progress); err == nil && out.State == release.InSync {
+			break
+		}
+	}
+	want := []release.Action{release.Install, release.Test, release.UninstallFailed, release.Install, release.Test}
+	if !slices.Equal(did, want) || len(status.History) != 1 || !status.History[0].Tested() || status.History[0].TestFailed() {
+		t.Errorf("did %v, want %v; history %+v", did, want, status.History)
+	}
+}
+
+// TestStopIsNoFailure: an install that ends because the program does counts as
+// nothing, and is made again.
+func TestStopIsNoFailure(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	d := c.desired("1.0.0", map[string]string{"a.yaml": configMap("a", "1")}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	c.client.Applier = &spy{Applier: c.objects, fail: func(call string) error {
+		if strings.HasPrefix(call, "wait") && ctx.Err() == nil {
+			stop()
+			return ctx.Err()
+		}
+		return nil
+	}}
+	var status release.Status
+	if _, err := c.client.Reconcile(ctx, d, &status, nil); err == nil || status.Counters.Failures != 0 {
+		t.Errorf("%v; counters %+v", err, status.Counters)
+	}
+	if out, err := c.client.Reconcile(t.Context(), d, &status, nil); err != nil || out.State != release.InSync {
+		t.Errorf("after the restart: %+v, %v", out, err)
 	}
 }

@@ -583,6 +583,38 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// TestReadsWhatItWrote has somebody else change the object in every pass, so
+// that the write of its status meets a conflict and another pass follows at
+// once: that one must see what the last one wrote, however old the cache is.
+func TestReadsWhatItWrote(t *testing.T) {
+	w := newWorld(t, nil)
+	const rounds = 20
+	at := 0
+	w.logic.set(func(ctx context.Context, k *kustomizev1.Kustomization, _ *kube.Pass) kube.Result {
+		if want := fmt.Sprintf("v%d", at); at > 0 && k.Status.LastAppliedRevision != want {
+			return kube.Stall("Stale", fmt.Errorf("pass %d reads %q, written was %q", at, k.Status.LastAppliedRevision, want))
+		}
+		if at < rounds {
+			live := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Name: k.Name, Namespace: k.Namespace}}
+			base := live.DeepCopy()
+			live.Annotations = map[string]string{kube.RequestedAt: fmt.Sprint(at)}
+			if err := w.client.Patch(ctx, live, client.MergeFrom(base)); err != nil {
+				return kube.Fail("", err)
+			}
+		}
+		at++
+		k.Status.LastAppliedRevision = fmt.Sprintf("v%d", at)
+		return kube.Ready("done")
+	})
+	w.create("app", nil)
+	k := w.eventually("app", "all passes", func(k *kustomizev1.Kustomization) bool {
+		return status.Is(k, status.Stalled, metav1.ConditionTrue) || k.Status.LastAppliedRevision == fmt.Sprintf("v%d", rounds+1)
+	})
+	if c := status.Get(k, status.Stalled); c != nil {
+		t.Error(c.Message)
+	}
+}
+
 func TestUnsupported(t *testing.T) {
 	k := &kustomizev1.Kustomization{Spec: kustomizev1.KustomizationSpec{
 		Force: true, Prune: false, Images: nil, SourceRef: kustomizev1.CrossNamespaceSourceReference{Kind: "Bucket"},
