@@ -82,7 +82,8 @@ type object struct {
 // Commit makes a commit on top of parent, without a clone: it asks the server
 // for the directories of parent, not for its files where the server can leave
 // them out, and keeps the objects that are new until Push sends them. A zero
-// parent makes the first commit of a history.
+// parent makes the first commit of a history. The parent is not verified: who
+// signs what is built on it fetches it first, with Options.Verifier.
 //
 // If nothing changes the error is ErrNoChanges. One commit cannot turn a file
 // into a directory or back, which is an ErrInvalidSpec or ErrUnsafePath. Paths are those of io/fs; one

@@ -112,18 +112,28 @@ func (r *gitRepository) source(ctx context.Context, o *sourcev1.GitRepository) (
 	if err := gitAuth(opts, o.Spec.URL, data); err != nil {
 		return nil, in("Secret "+o.Namespace+"/"+o.Spec.SecretRef.Name, err)
 	}
-	if v := o.Spec.Verification; v != nil {
-		keys, err := r.env.secret(ctx, o.Namespace, &v.SecretRef)
-		if err != nil {
-			return nil, err
-		}
-		ring, err := verify.ParseKeys(keys)
-		if err != nil {
-			return nil, in("Secret "+o.Namespace+"/"+v.SecretRef.Name, err)
-		}
-		opts.Verifier, opts.VerifyMode = ring, git.VerifyMode(v.GetMode())
+	if err := r.env.gitVerify(ctx, opts, o); err != nil {
+		return nil, err
 	}
 	return git.New(o.Spec.URL, opts)
+}
+
+// gitVerify has what is fetched verified, if the spec says so.
+func (e *Env) gitVerify(ctx context.Context, opts *git.Options, o *sourcev1.GitRepository) error {
+	v := o.Spec.Verification
+	if v == nil {
+		return nil
+	}
+	keys, err := e.secret(ctx, o.Namespace, &v.SecretRef)
+	if err != nil {
+		return err
+	}
+	ring, err := verify.ParseKeys(keys)
+	if err != nil {
+		return in("Secret "+o.Namespace+"/"+v.SecretRef.Name, err)
+	}
+	opts.Verifier, opts.VerifyMode = ring, git.VerifyMode(v.GetMode())
+	return nil
 }
 
 // gitAuth reads credentials in the form of Flux. Nil data is nobody.
