@@ -54,7 +54,7 @@ spec:
   CHART
   driftDetection: {mode: enabled}
   test: {enable: true}
-  upgrade: {timeout: 5s, remediation: {retries: 1, remediateLastFailure: true}}
+  upgrade: {timeout: 10s, remediation: {retries: 1, remediateLastFailure: true}}
   valuesFrom: [{kind: ConfigMap, name: podinfo-values}]
   values: {ui: {message: MESSAGE}EXTRA}
 ---
@@ -192,7 +192,7 @@ func (w *world) helmStory(chartField string) {
 
 	before := w.revisions("podinfo")
 	rollback := action.NewRollback(w.helm())
-	rollback.Version = 1
+	rollback.Version = before[0].Version
 	if err := rollback.Run("podinfo"); err != nil {
 		t.Errorf("Helm cannot roll back: %v", err)
 	}
