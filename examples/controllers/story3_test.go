@@ -192,7 +192,11 @@ func (w *world) helmStory(chartField string) {
 
 	before := w.revisions("podinfo")
 	rollback := action.NewRollback(w.helm())
-	rollback.Version = before[0].Version
+	for _, r := range before[:len(before)-1] { // any that was deployed once
+		if r.Info.Status == release.StatusSuperseded {
+			rollback.Version = r.Version
+		}
+	}
 	if err := rollback.Run("podinfo"); err != nil {
 		t.Errorf("Helm cannot roll back: %v", err)
 	}
