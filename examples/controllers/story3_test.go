@@ -54,7 +54,7 @@ spec:
   CHART
   driftDetection: {mode: enabled}
   test: {enable: true}
-  upgrade: {timeout: 10s, remediation: {retries: 1, remediateLastFailure: true}}
+  upgrade: {timeout: PATIENCE, remediation: {retries: 1, remediateLastFailure: true}}
   valuesFrom: [{kind: ConfigMap, name: podinfo-values}]
   values: {ui: {message: MESSAGE}EXTRA}
 ---
@@ -149,7 +149,11 @@ func (w *world) helmStory(chartField string) {
 	t := w.t
 	set := func(message, extra string) {
 		t.Helper()
-		w.apply(helmRelease, "CHART", chartField, "MESSAGE", message, "EXTRA", extra)
+		patience := "1m"
+		if extra != "" { // this one will not become ready
+			patience = "8s"
+		}
+		w.apply(helmRelease, "CHART", chartField, "MESSAGE", message, "EXTRA", extra, "PATIENCE", patience)
 	}
 	set("one", "")
 	o := w.ready("HelmRelease/podinfo")

@@ -97,7 +97,7 @@ func TestStoryCrash(t *testing.T) {
 	w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts}\nspec: {interval: 1h, url: URL/charts}", "URL", server.URL)
 	values := func(i int) {
 		w.apply(strings.ReplaceAll(helmRelease, "name: podinfo\n", "name: web\n"), "CHART", "chart: {spec: {chart: podinfo, sourceRef: {kind: HelmRepository, name: charts}}}",
-			"MESSAGE", fmt.Sprintf("m%d", i), "EXTRA", "", "timeout: 10s", "timeout: 30s")
+			"MESSAGE", fmt.Sprintf("m%d", i), "EXTRA", "", "PATIENCE", "30s")
 	}
 	commit := func(i int) string {
 		return g.commit(t, "podinfo", fmt.Sprintf("Change %d", i), map[string]string{
