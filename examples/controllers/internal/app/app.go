@@ -138,7 +138,7 @@ func (o *Options) Bind(f *flag.FlagSet) {
 }
 
 // grace is how long a pass may go on when the program ends, before it is told
-// to; give pods a terminationGracePeriodSeconds of 30.
+// to; give pods a terminationGracePeriodSeconds of 45.
 const grace = 10 * time.Second
 
 // Scheme has the kinds of Flux and those of Kubernetes.

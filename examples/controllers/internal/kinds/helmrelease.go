@@ -173,7 +173,11 @@ func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass 
 			return kube.Fail(helmv2.UninstallFailedReason, err)
 		}
 		desired, err := r.desired(o, nil, nil)
+		ours := false
 		if err == nil {
+			ours, err = installed(ctx, o, helmClient, desired)
+		}
+		if err == nil && ours {
 			err = helmClient.Uninstall(ctx, *desired)
 		}
 		if err != nil {
@@ -185,6 +189,17 @@ func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass 
 		return kube.Fail(helmv2.UninstallFailedReason, err)
 	}
 	return kube.Ready("deleted")
+}
+
+// installed reports whether a release is ours to uninstall: one that is in the
+// history, or a first install that was interrupted before it got there. Any
+// other release of the name is somebody else's.
+func installed(ctx context.Context, o *helmv2.HelmRelease, c *release.Client, d *release.Desired) (bool, error) {
+	if len(o.Status.History) > 0 {
+		return true, nil
+	}
+	records, err := c.Store.History(ctx, d.Name)
+	return len(records) == 1 && records[0].Revision == 1 && records[0].Status.IsPending(), err
 }
 
 // chartObject makes the HelmChart of a chart template, and removes one that is
