@@ -90,6 +90,8 @@ func Main(p Program) {
 		var cluster *rest.Config
 		if cluster, err = config.GetConfig(); err == nil {
 			err = Run(ctx, cluster, p, opts)
+		} else {
+			err = fmt.Errorf("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod: %w", err)
 		}
 	}
 	if err != nil {
@@ -159,7 +161,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	cluster.QPS, cluster.UserAgent = -1, p.Name // the server limits by priority and fairness
 	mgr, err := o.manager(cluster, p)
 	if err != nil {
-		return err
+		return fmt.Errorf("cluster %s: %w", cluster.Host, err)
 	}
 	var selector labels.Selector
 	if o.WatchLabelSelector != "" {
