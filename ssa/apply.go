@@ -16,12 +16,19 @@ type ApplyOptions struct {
 	// EstablishTimeout bounds the wait for CustomResourceDefinitions of the
 	// set to be served; 0 means one minute.
 	EstablishTimeout time.Duration
+	// Verify says what suffices as evidence that an object is unchanged.
+	Verify Verify
+	// Explain fills in the Fields of all changes. Without it they are missing
+	// where a [Store] knows that an object differs, but not in what: the live
+	// object would have to be read for that.
+	Explain bool
 }
 
 // Apply makes the cluster hold objs, by server-side apply:
 //
-//  1. All objects are tried by dry run. If the server refuses one, nothing is
-//     changed and every refusal is reported.
+//  1. All objects are tried by dry run, but for those that are known to be
+//     unchanged; see [Client]. If the server refuses one, nothing is changed and
+//     every refusal is reported.
 //  2. The inventory is written: what the owner had, and objs. From here on no
 //     crash can leave an object behind that nobody knows of.
 //  3. The objects that differ are sent, definitions first: CustomResource-
@@ -35,17 +42,22 @@ type ApplyOptions struct {
 // Skipped. Applying the same set again continues.
 //
 // Fields that others set to something else are taken over. Objects that left
-// the set stay until [Client.Prune].
+// the set stay until [Client.Prune]. With a [Store], an object that the same
+// manager changes again and again is left alone for a while, longer each time:
+// its change is Contested.
 //
 // The error joins an *[ObjectError] for each object that failed. The change set
 // has every object even then, but is empty if the set cannot be planned at
 // all: an object lacks a name, is there twice, or is of an unknown kind.
 func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured, opts *ApplyOptions) (*ChangeSet, error) {
-	timeout := time.Minute
-	if opts != nil && opts.EstablishTimeout > 0 {
-		timeout = opts.EstablishTimeout
+	if opts == nil {
+		opts = &ApplyOptions{}
 	}
-	p, err := c.plan(ctx, objs, false)
+	timeout := opts.EstablishTimeout
+	if timeout <= 0 {
+		timeout = time.Minute
+	}
+	p, err := c.plan(ctx, objs, planOptions{verify: opts.Verify, explain: opts.Explain})
 	if err == nil {
 		err = p.run(ctx, timeout)
 	}
@@ -115,15 +127,20 @@ func (it *item) due() bool {
 
 // remember writes the union of the inventory and the set, if it grew.
 func (p *plan) remember(ctx context.Context) error {
+	entries := p.entries()
+	if p.client.holdsExactly(entries) {
+		return nil
+	}
 	store := p.client.inventory()
 	inventory, err := store.Load(ctx)
+	if err == nil && inventory.add(entries) {
+		err = store.Save(ctx, inventory)
+	}
 	if err != nil {
 		return err
 	}
-	if !inventory.add(p.entries()) {
-		return nil
-	}
-	return store.Save(ctx, inventory)
+	p.client.noteInventory(inventory, entries)
+	return nil
 }
 
 func (p *plan) entries() []Entry {
@@ -164,15 +181,17 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 }
 
 func (p *plan) applyOne(ctx context.Context, it *item) {
+	asked := time.Now()
 	live, err := p.client.send(ctx, it)
 	it.sent = true
+	p.client.permitted(it, asked, err)
 	if err != nil {
 		it.change.Action, it.change.Err = Failed, objectError("apply", it.id, err)
 		return
 	}
 	it.change.UID, it.change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
 	it.change.Reason = ""
-	it.change.baseline = baselineOf(live, p.client.manager())
+	p.confirmByServer(ctx, it, live)
 }
 
 // establish waits until the definitions that were changed are served.

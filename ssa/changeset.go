@@ -20,6 +20,9 @@ const (
 	Kept       Action = "kept"    // not pruned; Change.Reason says why
 	Skipped    Action = "skipped" // not reached, because of another failure
 	Failed     Action = "failed"  // Change.Err says why
+	// Contested is an object that somebody changes again and again: it was
+	// repaired a moment ago and left alone this time; Change.Rival says more.
+	Contested Action = "contested"
 )
 
 // Change is the outcome for one object.
@@ -30,8 +33,12 @@ type Change struct {
 	// Reason explains an action that does not explain itself.
 	Reason string
 	// Fields are the differences between the live object and the desired
-	// state, for Created and Configured. Secret values are masked.
+	// state, for Created and Configured. Secret values are masked. See
+	// ApplyOptions.Explain for when they are missing.
 	Fields []FieldChange
+	// Rival is set for an object that is Configured or Contested because
+	// somebody changed it since it was last applied, if a [Store] noticed.
+	Rival *Rival
 	// UID and ResourceVersion are those of the live object after an apply;
 	// empty in a diff that would create it.
 	UID             types.UID
@@ -40,6 +47,7 @@ type Change struct {
 	Err error
 
 	baseline baseline // what Apply left behind, for Watch
+	followed bool     // the store knows what Apply left behind
 }
 
 // ChangeSet is the outcome of one call, one change for each object, in the
@@ -74,12 +82,12 @@ func (s *ChangeSet) Count(actions ...Action) int {
 func (s *ChangeSet) Changed() bool { return s.Count(Created, Configured, Deleted) > 0 }
 
 // Objects returns the identities of all objects that exist after the call as
-// far as it knows: those created, configured or unchanged.
+// far as it knows: those created, configured, unchanged or contested.
 func (s *ChangeSet) Objects() []ObjectID {
 	var ids []ObjectID
 	for _, c := range s.Changes {
 		switch c.Action {
-		case Created, Configured, Unchanged:
+		case Created, Configured, Unchanged, Contested:
 			ids = append(ids, c.Object)
 		case Deleted, Kept, Skipped, Failed:
 		}
@@ -108,7 +116,7 @@ func (s *ChangeSet) Update(later *ChangeSet) {
 // unchanged". Actions that did not occur are left out.
 func (s *ChangeSet) Summary() string {
 	var parts []string
-	for _, a := range []Action{Created, Configured, Deleted, Unchanged, Kept, Skipped, Failed} {
+	for _, a := range []Action{Created, Configured, Deleted, Unchanged, Contested, Kept, Skipped, Failed} {
 		if n := s.Count(a); n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, a))
 		}

@@ -45,6 +45,20 @@ type Client struct {
 	DefaultNamespace string
 	// Concurrency is the number of requests at a time; 0 means 8.
 	Concurrency int
+	// Store, if set, knows the applied objects from a watch, so that what is
+	// unchanged and what is awaited costs no request. Its group must be the
+	// owner's and its cluster that of Dynamic.
+	Store *Store
+	// Prover, if set, proves that objects are unchanged when the store does not
+	// know, such as after a restart, from one list for each kind instead of one
+	// dry run for each object; and with a store it lets fields of others
+	// change without one. Package ssa/proof has one. Without a store, each pass
+	// also reviews for each kind and namespace whether it may be applied.
+	Prover Prover
+	// Identity names whom the connection acts as, for the reviews of access that
+	// clients of one Store share. Clients must not share it unless they act as the
+	// same. Empty means that only clients of the same owner share them.
+	Identity string
 }
 
 func (c *Client) validate() error {
@@ -57,6 +71,9 @@ func (c *Client) validate() error {
 	}
 	if c.Concurrency < 0 {
 		errs = append(errs, fmt.Errorf("%w: Client.Concurrency is %d", ErrInvalid, c.Concurrency))
+	}
+	if c.Store != nil && c.Store.group() != c.Owner.group() {
+		errs = append(errs, fmt.Errorf("%w: Client.Store is of the group %s, the owner of %s", ErrInvalid, c.Store.group(), c.Owner.group()))
 	}
 	if c.Inventory == nil {
 		for _, problem := range validation.IsDNS1123Label(c.Owner.Namespace) {

@@ -17,6 +17,8 @@ type DiffOptions struct {
 	// ShowSecrets puts the values of Secrets into the result. By default they
 	// are masked, so that a diff can be printed and sent.
 	ShowSecrets bool
+	// Verify says what suffices as evidence that an object is unchanged.
+	Verify Verify
 }
 
 // Diff says what [Client.Apply] and [Client.Prune] would do with objs, and
@@ -27,14 +29,19 @@ type DiffOptions struct {
 // The error joins an *[ObjectError] for each object that the server refuses;
 // the change set is complete even then.
 func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, opts *DiffOptions) (*ChangeSet, error) {
-	p, err := c.plan(ctx, objs, opts != nil && opts.ShowSecrets)
+	if opts == nil {
+		opts = &DiffOptions{}
+	}
+	p, err := c.plan(ctx, objs, planOptions{verify: opts.Verify, unmask: opts.ShowSecrets, explain: true, diff: true})
 	if err != nil {
 		return &ChangeSet{}, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 	}
 	set := p.changes()
-	inventory, err := c.inventory().Load(ctx)
-	if err != nil {
-		return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
+	inventory := &Inventory{}
+	if !c.holdsExactly(p.entries()) {
+		if inventory, err = c.inventory().Load(ctx); err != nil {
+			return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
+		}
 	}
 	stale := inventory.without(p.entries()).reversed()
 	changes := make([]Change, len(stale))

@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
@@ -130,8 +129,9 @@ type InventoryStore interface {
 }
 
 // ConfigMapInventory keeps an inventory in a ConfigMap, as JSON under the key
-// "inventory". A ConfigMap holds about 10,000 entries. It is removed when the
-// last entry is gone.
+// "inventory". A ConfigMap holds about 10,000 entries. It carries the label
+// gitopskit.github.io/inventory, by which a [Store] follows it, and is removed
+// when the last entry is gone.
 type ConfigMapInventory struct {
 	Dynamic         dynamic.Interface
 	Namespace, Name string
@@ -140,7 +140,7 @@ type ConfigMapInventory struct {
 const inventoryKey = "inventory"
 
 func (s *ConfigMapInventory) configMaps() dynamic.ResourceInterface {
-	return s.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(s.Namespace)
+	return s.Dynamic.Resource(configMapsResource()).Namespace(s.Namespace)
 }
 
 func (s *ConfigMapInventory) wrap(op string, err error) error {
@@ -197,7 +197,7 @@ func (s *ConfigMapInventory) Save(ctx context.Context, inv *Inventory) error {
 	}
 	cm := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": s.Name, "namespace": s.Namespace},
+		"metadata": map[string]any{"name": s.Name, "namespace": s.Namespace, "labels": map[string]any{inventoryLabel: "true"}},
 		"data":     map[string]any{inventoryKey: string(data)},
 	}}
 	if stored {

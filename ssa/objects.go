@@ -135,7 +135,7 @@ func (o *Objects) Diff(ctx context.Context, objects []*unstructured.Unstructured
 			if len(change.Fields) == 0 {
 				lines[change.Object] = []string{change.Reason}
 			}
-		case Unchanged, Deleted, Kept, Skipped, Failed:
+		case Unchanged, Deleted, Kept, Skipped, Failed, Contested:
 		}
 	}
 	out := make([][]string, len(objects))

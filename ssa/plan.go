@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,12 +15,19 @@ import (
 )
 
 // plan is what has to be done for a set of objects, found out without
-// changing anything: one list for each kind and one dry run for each object.
+// changing anything: one list for each kind and one dry run for each object,
+// less what is known already.
 type plan struct {
 	client *Client
 	items  []*item
-	// unmask shows the values of Secrets in the changes.
-	unmask bool
+	planOptions
+}
+
+type planOptions struct {
+	verify  Verify
+	unmask  bool // show the values of Secrets in the changes
+	explain bool // find out which fields differ, also if that takes a request
+	diff    bool // nothing will be sent
 }
 
 // item is one object of a plan.
@@ -38,11 +46,12 @@ type item struct {
 	redefined bool
 	sent      bool // it was really applied, or that was tried
 	change    Change
+	evidence
 }
 
 // plan prepares objs and tries all that can be tried. The error joins what is
 // wrong with the set as a whole; errors of single objects are in the items.
-func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, unmask bool) (*plan, error) {
+func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, opts planOptions) (*plan, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -50,7 +59,7 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, un
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{client: c, unmask: unmask}
+	p := &plan{client: c, planOptions: opts}
 	for _, obj := range prepared {
 		p.items = append(p.items, &item{obj: obj})
 	}
@@ -217,13 +226,17 @@ func (it *item) expect() {
 
 // try fills in the changes of those items that need not wait, by dry runs.
 func (p *plan) try(ctx context.Context, items []*item) {
+	p.settle(ctx, items)
 	live := p.live(ctx, items)
+	p.prove(ctx, items, live)
 	p.client.each(ctx, len(items), func(i int) {
-		if it := items[i]; it.waits == "" && it.mapping != nil {
+		switch it := items[i]; {
+		case it.settled:
+		case it.waits == "" && it.mapping != nil:
 			it.change = p.dryRun(ctx, it, live[it.id])
-			return
+		default:
+			it.expect()
 		}
-		items[i].expect()
 	})
 	for _, it := range items {
 		if it.change.Action == "" { // ctx ended before its turn
@@ -232,13 +245,13 @@ func (p *plan) try(ctx context.Context, items []*item) {
 	}
 }
 
-// live reads the objects the owner has of the kinds of items, one list a kind.
-// What cannot be listed is read one by one.
+// live reads the objects the owner has of the kinds of items, one list a kind,
+// unless the store knows enough of them. What cannot be listed is read one by one.
 func (p *plan) live(ctx context.Context, items []*item) map[ObjectID]*unstructured.Unstructured {
 	byKind := map[schema.GroupVersionResource][]*item{}
 	var kinds []schema.GroupVersionResource
 	for _, it := range items {
-		if it.mapping == nil || it.waits != "" {
+		if it.mapping == nil || it.waits != "" || it.settled || it.stand != unknown {
 			continue
 		}
 		gvr := it.mapping.Resource
@@ -286,7 +299,9 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 	change := Change{Object: it.id, Version: it.change.Version}
 	const attempts = 5
 	for range attempts {
+		asked := time.Now()
 		merged, err := p.client.send(ctx, it, metav1.DryRunAll)
+		p.client.permitted(it, asked, err)
 		if err != nil {
 			change.Action, change.Err = Failed, objectError("validate", it.id, err)
 			return change
@@ -294,6 +309,13 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 		if merged.GetResourceVersion() == "" { // nothing is stored, so a new object has none
 			change.Action, change.Fields = Created, differences(nil, it.obj, p.unmask)
 			return change
+		}
+		if live == nil && p.compare(it, merged, &change) {
+			it.change = change
+			if change.Action == Unchanged {
+				p.confirmByServer(ctx, it, merged)
+			}
+			return it.change
 		}
 		if live == nil || live.GetResourceVersion() != merged.GetResourceVersion() {
 			live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
@@ -303,7 +325,7 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 			}
 		}
 		if err == nil && live.GetResourceVersion() == merged.GetResourceVersion() {
-			return p.judge(change, live, merged)
+			return p.judge(ctx, it, live, merged)
 		}
 	}
 	change.Action, change.Err = Failed, objectError("validate", it.id,
@@ -312,20 +334,23 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 }
 
 // judge compares an object with what applying would make of it.
-func (p *plan) judge(change Change, live, merged *unstructured.Unstructured) Change {
+func (p *plan) judge(ctx context.Context, it *item, live, merged *unstructured.Unstructured) Change {
 	manager := p.client.manager()
+	change := Change{Object: it.id, Version: it.change.Version}
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
-	if change.Fields = differences(live, merged, p.unmask); len(change.Fields) > 0 {
+	change.Fields = differences(live, merged, p.unmask)
+	if len(change.Fields) == 0 {
+		change.Reason = claimsOn(live, manager).difference(claimsOn(merged, manager))
+	}
+	if len(change.Fields) > 0 || change.Reason != "" {
 		change.Action = Configured
+		p.contest(it, live, &change)
 		return change
 	}
-	after := claimsOn(merged, manager)
-	if change.Reason = claimsOn(live, manager).difference(after); change.Reason != "" {
-		change.Action = Configured
-		return change
-	}
-	change.Action, change.baseline = Unchanged, after.baseline(merged)
-	return change
+	change.Action = Unchanged
+	it.change = change
+	p.confirmByServer(ctx, it, merged)
+	return it.change
 }
 
 // send applies an object; dryRun is empty or metav1.DryRunAll.

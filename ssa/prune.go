@@ -46,6 +46,9 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	if err != nil {
 		return set, err
 	}
+	if c.holdsExactly(kept) {
+		return set, nil
+	}
 	store := c.inventory()
 	inventory, err := store.Load(ctx)
 	if err != nil {
@@ -53,6 +56,7 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	}
 	stale := inventory.without(kept).reversed()
 	if len(stale) == 0 {
+		c.noteInventory(inventory, kept)
 		return set, nil
 	}
 	propagation := metav1.DeletePropagationBackground

@@ -3,6 +3,7 @@ package ssa
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,39 +24,59 @@ type stream struct {
 	// and obj then holds its last state.
 	seen func(obj *unstructured.Unstructured, gone bool)
 
-	version string                                              // the watch continues from here; empty asks for a list
-	known   map[types.NamespacedName]*unstructured.Unstructured // names only, what exists as far as told
+	// connected and lost, if set, are told when events begin to come, with the
+	// version that is known then, and when they do not come, and why.
+	connected func(version string)
+	lost      func(err error)
+
+	version string                            // the watch continues from here; empty asks for a list
+	known   map[types.NamespacedName]struct{} // what exists as far as told
 }
+
+// page is the number of objects read at a time.
+const page = 500
 
 // list reads the present state and tells the differences to what was told.
 func (s *stream) list(ctx context.Context) error {
-	list, err := s.resource.List(ctx, s.options)
-	if err != nil {
-		return err
+	options := s.options
+	options.Limit = page
+	found := map[types.NamespacedName]struct{}{}
+	for {
+		list, err := s.resource.List(ctx, options)
+		if err != nil {
+			if s.known == nil {
+				s.known = map[types.NamespacedName]struct{}{}
+			}
+			maps.Copy(s.known, found) // all of these were told
+			return err
+		}
+		for i := range list.Items {
+			obj := &list.Items[i]
+			found[types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}] = struct{}{}
+			s.seen(obj, false)
+		}
+		options.Continue = list.GetContinue()
+		if options.Continue == "" {
+			s.version = list.GetResourceVersion()
+			break
+		}
 	}
 	before := s.known
-	s.known = map[types.NamespacedName]*unstructured.Unstructured{}
-	for i := range list.Items {
-		obj := &list.Items[i]
-		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
-		s.known[key] = nameOnly(obj)
-		delete(before, key)
-		s.seen(obj, false)
+	s.known = found
+	for key := range before {
+		if _, still := found[key]; !still {
+			s.seen(nameOnly(key, s.version), true)
+		}
 	}
-	for _, obj := range before {
-		s.seen(obj, true)
-	}
-	s.version = list.GetResourceVersion()
 	return nil
 }
 
-// nameOnly returns what is needed to tell that an object is gone.
-func nameOnly(obj *unstructured.Unstructured) *unstructured.Unstructured {
-	out := &unstructured.Unstructured{}
-	out.SetGroupVersionKind(obj.GroupVersionKind())
-	out.SetNamespace(obj.GetNamespace())
-	out.SetName(obj.GetName())
-	out.SetUID(obj.GetUID())
+// nameOnly returns what is needed to tell that an object is gone, at version.
+func nameOnly(key types.NamespacedName, version string) *unstructured.Unstructured {
+	out := &unstructured.Unstructured{Object: map[string]any{}}
+	out.SetNamespace(key.Namespace)
+	out.SetName(key.Name)
+	out.SetResourceVersion(version)
 	return out
 }
 
@@ -69,6 +90,9 @@ func (s *stream) follow(ctx context.Context) error {
 		err := s.once(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if s.lost != nil && (err != nil || time.Since(started) < shortest) {
+			s.lost(err)
 		}
 		switch {
 		case err == nil: // the server ends watches from time to time
@@ -104,6 +128,14 @@ func (s *stream) once(ctx context.Context) error {
 		return err
 	}
 	defer events.Stop()
+	if s.connected != nil {
+		s.connected(s.version)
+	}
+	return s.receive(events)
+}
+
+// receive tells the events of a watch until it ends.
+func (s *stream) receive(events watch.Interface) error {
 	for event := range events.ResultChan() {
 		if event.Type == watch.Error {
 			return apierrors.FromObject(event.Object)
@@ -116,7 +148,7 @@ func (s *stream) once(ctx context.Context) error {
 		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 		switch event.Type {
 		case watch.Added, watch.Modified:
-			s.known[key] = nameOnly(obj)
+			s.known[key] = struct{}{}
 			s.seen(obj, false)
 		case watch.Deleted:
 			delete(s.known, key)

@@ -7,7 +7,7 @@ import (
 
 // Text returns the change for people, over several lines: a sign, the object,
 // and below it, indented, the fields that differ. The signs are + created,
-// ~ configured, - deleted, = unchanged, ! kept, skipped or failed.
+// ~ configured, - deleted, = unchanged, ! kept, skipped, contested or failed.
 func (c Change) Text() string {
 	var b strings.Builder
 	sign := map[Action]string{Created: "+", Configured: "~", Deleted: "-", Unchanged: "="}[c.Action]

@@ -60,8 +60,8 @@ type WaitOptions struct {
 
 // Wait returns when all objects are Current at the same time, or when some of
 // them are Stuck or were deleted and none is on its way any more, or after the
-// timeout. While
-// it waits it sends no requests: states come from one watch for each kind.
+// timeout. While it waits it sends no requests: states come from the client's
+// [Store], or from one watch for each kind.
 //
 // It returns the last status of every object, in the order of ids. Unless all
 // are Current there is an error, which lists the others; it matches
@@ -107,6 +107,9 @@ type waiter struct {
 	statuses []Status
 	at       map[ObjectID]int
 	listed   bool // all streams told their first state
+
+	cancels []func()        // of subscriptions to the store
+	stopped <-chan struct{} // closed when the store stops; nil without one
 }
 
 func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
@@ -116,13 +119,14 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 			w.statuses = append(w.statuses, Status{Object: id, State: Unknown, Message: notRead})
 		}
 	}
-	streams, err := w.streams(anyOwner)
-	if err != nil {
-		return err
-	}
 	outer := ctx
 	ctx, w.finish = context.WithCancel(ctx)
 	defer w.finish()
+	defer w.unsubscribe()
+	streams, err := w.streams(ctx, anyOwner)
+	if err != nil {
+		return err
+	}
 	errs := make([]error, len(streams))
 	w.client.each(ctx, len(streams), func(i int) {
 		errs[i] = w.settle(streams[i], streams[i].first(ctx))
@@ -158,11 +162,52 @@ func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error
 			}
 		})
 	}
+	if w.stopped != nil {
+		select {
+		case <-w.stopped:
+			w.finish()
+		case <-ctx.Done():
+		}
+	}
 	wg.Wait()
 }
 
-// streams returns what to watch: a stream for each kind, or for each object.
-func (w *waiter) streams(anyOwner bool) ([]*kindStream, error) {
+// subscribe takes the states of objects of one kind from the store, if it has
+// them.
+func (w *waiter) subscribe(ctx context.Context, m *meta.RESTMapping, group []ObjectID) bool {
+	store := w.client.Store
+	k := store.kind(m)
+	if k == nil || !k.wait(ctx) {
+		return false
+	}
+	w.stopped = store.stopped()
+	w.cancels = append(w.cancels, k.subscribe(w.client.Owner.String(), group, w.tellRecord))
+	w.absent(group)
+	return true
+}
+
+func (w *waiter) unsubscribe() {
+	for _, cancel := range w.cancels {
+		cancel()
+	}
+}
+
+// tellRecord takes in what the store keeps of an object.
+func (w *waiter) tellRecord(id ObjectID, r *record) {
+	next := Status{Object: id, State: NotFound, Message: wasDeleted}
+	if r != nil {
+		next.State, next.Message = r.state, r.message
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := w.at[id]; r != nil || w.statuses[i].Message != notRead {
+		w.update(i, next)
+	}
+}
+
+// streams returns what to watch beyond what the store tells: a stream for each
+// kind, or for each object.
+func (w *waiter) streams(ctx context.Context, anyOwner bool) ([]*kindStream, error) {
 	byKey := map[string][]ObjectID{}
 	var keys []string
 	for _, s := range w.statuses {
@@ -185,6 +230,9 @@ func (w *waiter) streams(anyOwner bool) ([]*kindStream, error) {
 		}
 		if err != nil {
 			return nil, objectError("wait", group[0], err)
+		}
+		if !anyOwner && w.subscribe(ctx, m, group) {
+			continue
 		}
 		options := metav1.ListOptions{LabelSelector: w.client.Owner.selector()}
 		if anyOwner {
@@ -209,8 +257,8 @@ func (w *waiter) settle(s *kindStream, err error) error {
 		w.absent(s.objects)
 	case errors.Is(err, ErrUnknownKind) && w.done(NotFound): // gone with their definition
 		s.gone = true
-		for _, obj := range s.known {
-			s.seen(obj, true)
+		for key := range s.known {
+			s.seen(nameOnly(key, s.version), true)
 		}
 		w.absent(s.objects)
 		return nil
@@ -270,6 +318,11 @@ func (w *waiter) tell(obj *unstructured.Unstructured, gone bool) {
 	if !gone {
 		next = statusOf(obj)
 	}
+	w.update(i, next)
+}
+
+// update takes in a state. mu must be held.
+func (w *waiter) update(i int, next Status) {
 	if next == w.statuses[i] {
 		return
 	}
@@ -306,6 +359,9 @@ func (w *waiter) result(ctx context.Context, err error) error {
 	}
 	if err == nil && !w.settled() {
 		err = context.Cause(ctx)
+	}
+	if err == nil && !w.settled() {
+		err = fmt.Errorf("%w: the store stopped", ErrUnavailable)
 	}
 	return &NotReadyError{Statuses: missing, Err: err}
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Drift is a change that somebody else made to an applied object.
@@ -46,27 +48,57 @@ func (c *Client) Watch(ctx context.Context, set *ChangeSet, drifted func(Drift))
 	return nil
 }
 
+// watched is the objects of one kind that are watched.
+type watched struct {
+	mapping   *meta.RESTMapping
+	namespace string // "" if they are in several
+	objects   []ObjectID
+}
+
 func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift)) error {
-	d := &detector{drifted: drifted, baselines: map[ObjectID]baseline{}}
-	type kind struct {
-		mapping   *meta.RESTMapping
-		namespace string
-		objects   []ObjectID
+	d := &detector{drifted: drifted, baselines: map[ObjectID]baseline{}, resting: map[ObjectID]rested{}, wake: make(chan struct{}, 1)}
+	kinds, err := c.watchedKinds(set, d)
+	if err != nil {
+		return err
 	}
-	var kinds []*kind
-	byResource := map[string]*kind{}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	for _, k := range kinds {
+		if unsubscribe := c.watchStore(ctx, k, d); unsubscribe != nil {
+			defer unsubscribe()
+			continue
+		}
+		d.unfollowed(k.objects)
+		wg.Go(func() {
+			if err := c.watchKind(ctx, k, d); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	d.tellRested(ctx)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// watchedKinds sorts the objects of a set by kind.
+func (c *Client) watchedKinds(set *ChangeSet, d *detector) ([]*watched, error) {
+	var kinds []*watched
+	byResource := map[string]*watched{}
 	for _, change := range set.Changes {
-		if change.baseline.fields == nil {
+		if change.baseline.fields == nil && !change.followed {
 			continue
 		}
 		d.baselines[change.Object] = change.baseline
 		m, err := c.mapping(change.Object.GroupKind(), change.Version)
 		if err != nil {
-			return objectError("watch", change.Object, err)
+			return nil, objectError("watch", change.Object, err)
 		}
 		k := byResource[m.Resource.String()]
 		if k == nil {
-			k = &kind{mapping: m, namespace: change.Object.Namespace}
+			k = &watched{mapping: m, namespace: change.Object.Namespace}
 			byResource[m.Resource.String()] = k
 			kinds = append(kinds, k)
 		}
@@ -75,42 +107,68 @@ func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift))
 			k.namespace = ""
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	for _, k := range kinds {
-		wg.Go(func() {
-			s := &kindStream{objects: k.objects, stream: stream{
-				resource: c.resource(k.mapping, k.namespace),
-				options:  metav1.ListOptions{LabelSelector: c.Owner.selector()},
-				seen: func(obj *unstructured.Unstructured, gone bool) {
-					obj.SetGroupVersionKind(k.mapping.GroupVersionKind)
-					d.tell(obj, gone)
-				},
-			}}
-			err := s.first(ctx)
-			if err == nil {
-				d.absent(k.mapping, s)
-				err = objectError("watch", k.objects[0], s.follow(ctx))
-			}
-			if errors.Is(err, ErrUnknownKind) { // the definition is gone, and all objects with it
-				s.known = nil
-				d.absent(k.mapping, s)
-				return
-			}
-			cancel(err)
-		})
+	return kinds, nil
+}
+
+// watchKind watches the objects of one kind until ctx is done.
+func (c *Client) watchKind(ctx context.Context, k *watched, d *detector) error {
+	s := &kindStream{objects: k.objects, stream: stream{
+		resource: c.resource(k.mapping, k.namespace),
+		options:  metav1.ListOptions{LabelSelector: c.Owner.selector()},
+		seen: func(obj *unstructured.Unstructured, gone bool) {
+			obj.SetGroupVersionKind(k.mapping.GroupVersionKind)
+			d.tell(obj, gone)
+		},
+	}}
+	err := s.first(ctx)
+	if err == nil {
+		d.absent(k.mapping, s)
+		err = objectError("watch", k.objects[0], s.follow(ctx))
 	}
-	wg.Wait()
-	<-ctx.Done()
-	return context.Cause(ctx)
+	if errors.Is(err, ErrUnknownKind) { // the definition is gone, and all objects with it
+		s.known = nil
+		d.absent(k.mapping, s)
+		return nil
+	}
+	return err
+}
+
+// watchStore has the store tell what drifts, and returns how to end that; nil if
+// the store does not know the kind.
+func (c *Client) watchStore(ctx context.Context, k *watched, d *detector) (unsubscribe func()) {
+	kind := c.Store.kind(k.mapping)
+	if kind == nil || !kind.wait(ctx) {
+		return nil
+	}
+	manager := c.manager()
+	return kind.subscribe(c.Owner.String(), k.objects, func(id ObjectID, r *record) {
+		switch {
+		case r == nil:
+			d.report(Drift{Object: id, Deleted: true}, time.Time{})
+		case r.receipt.manager == manager && r.receipt.drifted:
+			rival, resting := c.Store.contests.resting(contestKey{kind: kind.key, name: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}})
+			if !resting {
+				rival.Until = time.Time{}
+			}
+			d.report(Drift{Object: id}, rival.Until)
+		}
+	})
 }
 
 // detector compares what is seen with what was applied.
 type detector struct {
 	drifted   func(Drift)
 	mu        sync.Mutex
-	baselines map[ObjectID]baseline
+	baselines map[ObjectID]baseline // of what was not told yet
+	resting   map[ObjectID]rested
+	wake      chan struct{} // when something is added to resting
+}
+
+// rested is a drift that is told later, because the object was repaired a moment
+// ago.
+type rested struct {
+	drift Drift
+	until time.Time
 }
 
 func (d *detector) tell(obj *unstructured.Unstructured, gone bool) {
@@ -118,11 +176,75 @@ func (d *detector) tell(obj *unstructured.Unstructured, gone bool) {
 	defer d.mu.Unlock()
 	id := IDOf(obj)
 	b, ours := d.baselines[id]
-	if !ours || !gone && !b.drifted(obj) {
+	if !ours || b.fields == nil || !gone && !b.drifted(obj) {
 		return
 	}
 	delete(d.baselines, id) // once
 	d.drifted(Drift{Object: id, Deleted: gone})
+}
+
+// report tells a drift that the store noticed, now or at a later time.
+func (d *detector) report(drift Drift, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, open := d.baselines[drift.Object]; !open {
+		return
+	}
+	d.resting[drift.Object] = rested{drift: drift, until: at}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// unfollowed tells objects that only the store knew, which does not know them
+// any more: they may have drifted.
+func (d *detector) unfollowed(ids []ObjectID) {
+	for _, id := range ids {
+		d.mu.Lock()
+		b := d.baselines[id]
+		d.mu.Unlock()
+		if b.fields == nil {
+			d.report(Drift{Object: id}, time.Time{})
+		}
+	}
+}
+
+// tellRested tells what was reported when its time has come, until ctx is done.
+func (d *detector) tellRested(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-d.wake:
+		}
+		if next := d.tellDue(time.Now()); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// tellDue tells what is due and returns when the next is.
+func (d *detector) tellDue(now time.Time) (next time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, r := range d.resting {
+		if r.until.After(now) {
+			if next.IsZero() || r.until.Before(next) {
+				next = r.until
+			}
+			continue
+		}
+		delete(d.resting, id)
+		if _, open := d.baselines[id]; open {
+			delete(d.baselines, id) // once
+			d.drifted(r.drift)
+		}
+	}
+	return next
 }
 
 // absent tells the objects of a kind that the first list did not have.
@@ -130,9 +252,8 @@ func (d *detector) absent(m *meta.RESTMapping, s *kindStream) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	found := map[ObjectID]bool{}
-	for _, obj := range s.known {
-		obj.SetGroupVersionKind(m.GroupVersionKind)
-		found[IDOf(obj)] = true
+	for key := range s.known {
+		found[ObjectID{Group: m.GroupVersionKind.Group, Kind: m.GroupVersionKind.Kind, Namespace: key.Namespace, Name: key.Name}] = true
 	}
 	for _, id := range s.objects {
 		if _, open := d.baselines[id]; open && !found[id] {

@@ -1,0 +1,244 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// kindStore follows the objects of one kind.
+type kindStore struct {
+	store *Store
+	key   kindKey
+	gvk   schema.GroupVersionKind
+	epoch *epoch
+	used  time.Time // guarded by Store.mu
+
+	settled chan struct{} // closed when the first list was read, or refused
+	dropped chan struct{} // closed when the kind is no longer followed
+
+	mu      sync.Mutex
+	records map[types.NamespacedName]*record
+	owners  map[string]string // one copy of each owner's name
+	listed  bool
+	online  bool   // events are coming
+	seen    string // nothing up to this version is missing
+	turn    uint64 // counts what made confirmations void
+	readers map[string]map[*reader]struct{}
+}
+
+func newKindStore(s *Store, key kindKey, gvk schema.GroupVersionKind) *kindStore {
+	return &kindStore{
+		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}),
+		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, readers: map[string]map[*reader]struct{}{},
+	}
+}
+
+func (k *kindStore) inUse() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.readers) > 0
+}
+
+// run lists and watches until ctx ends or the kind is dropped.
+func (k *kindStore) run(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var done sync.WaitGroup
+	defer done.Wait()
+	done.Go(func() {
+		defer stop()
+		select {
+		case <-k.dropped:
+		case <-ctx.Done():
+		}
+	})
+	defer stop()
+	for ctx.Err() == nil {
+		s := &kindStream{objects: []ObjectID{{Group: k.gvk.Group, Kind: k.gvk.Kind}}, stream: stream{
+			resource:  k.store.Dynamic.Resource(k.key.resource),
+			options:   metav1.ListOptions{LabelSelector: k.key.selector},
+			seen:      k.take,
+			connected: k.connected,
+			lost:      func(error) { k.lost() },
+			known:     k.names(),
+		}}
+		err := s.first(ctx)
+		if err == nil {
+			k.connected(s.version)
+			err = s.follow(ctx)
+		}
+		k.lost()
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, ErrUnknownKind) || errors.Is(classify(err), ErrUnknownKind) {
+			k.vanish()
+			k.store.forget(k)
+			return
+		}
+		k.store.say("cannot follow objects; clients ask the server instead", "kind", k.gvk.String(), "error", err)
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// names returns what exists as far as is known.
+func (k *kindStore) names() map[types.NamespacedName]struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := map[types.NamespacedName]struct{}{}
+	for key := range k.records {
+		out[key] = struct{}{}
+	}
+	return out
+}
+
+// connected notes that all is known up to version and that events are coming.
+func (k *kindStore) connected(version string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.online, k.seen = true, later(k.seen, version)
+	if k.listed {
+		return
+	}
+	k.listed = true
+	k.settle()
+	for _, readers := range k.readers {
+		for r := range readers {
+			r.begin(k)
+		}
+	}
+}
+
+// lost notes that events are not coming.
+func (k *kindStore) lost() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.online = false
+	k.settle()
+}
+
+func (k *kindStore) settle() {
+	select {
+	case <-k.settled:
+	default:
+		close(k.settled)
+	}
+}
+
+// drop ends run. Store.mu must be held.
+func (k *kindStore) drop() {
+	select {
+	case <-k.dropped:
+	default:
+		close(k.dropped)
+	}
+}
+
+// vanish takes in that the kind is no longer served, and its objects gone.
+func (k *kindStore) vanish() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, r := range k.records {
+		delete(k.records, key)
+		k.tell(key, r.owner, nil)
+	}
+}
+
+// wait returns when the objects were read, or with false if that takes long, or
+// the server refuses, or ctx or the store ends.
+func (k *kindStore) wait(ctx context.Context) bool {
+	const patience = 10 * time.Second
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-k.settled:
+	case <-late.C:
+	case <-k.dropped:
+	case <-ctx.Done():
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.listed
+}
+
+// reader is told the states of some objects of one owner.
+type reader struct {
+	keys map[types.NamespacedName]ObjectID
+	// seen is called with what is kept of an object now, nil if it does not
+	// exist with the owner's labels. It must not call the store.
+	seen func(id ObjectID, r *record)
+}
+
+// begin tells the present state.
+func (r *reader) begin(k *kindStore) {
+	for key, id := range r.keys {
+		r.seen(id, k.records[key])
+	}
+}
+
+// subscribe tells a reader the present state of its objects, as soon as it is
+// known, and then every change, until the returned function is called.
+func (k *kindStore) subscribe(owner string, ids []ObjectID, seen func(ObjectID, *record)) (cancel func()) {
+	r := &reader{keys: map[types.NamespacedName]ObjectID{}}
+	r.seen = func(id ObjectID, rec *record) {
+		if rec != nil && rec.owner != owner {
+			rec = nil
+		}
+		seen(id, rec)
+	}
+	for _, id := range ids {
+		r.keys[types.NamespacedName{Namespace: id.Namespace, Name: id.Name}] = id
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.readers[owner] == nil {
+		k.readers[owner] = map[*reader]struct{}{}
+	}
+	k.readers[owner][r] = struct{}{}
+	if k.listed {
+		r.begin(k)
+	}
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.readers[owner], r)
+		if len(k.readers[owner]) == 0 {
+			delete(k.readers, owner)
+		}
+	}
+}
+
+// tell tells the readers of an owner about one object.
+func (k *kindStore) tell(key types.NamespacedName, owner string, rec *record) {
+	if !k.listed {
+		return
+	}
+	for r := range k.readers[owner] {
+		if id, wanted := r.keys[key]; wanted {
+			r.seen(id, rec)
+		}
+	}
+}
+
+// void makes all confirmations so far void.
+func (k *kindStore) void() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.turn++
+}
+
+// now returns what confirmations from here on have to be made under.
+func (k *kindStore) now() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.turn
+}

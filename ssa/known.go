@@ -1,0 +1,99 @@
+package ssa
+
+import (
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// inventoryLabel marks the ConfigMaps that hold inventories, so that a store
+// can follow them.
+const inventoryLabel = DefaultGroup + "/inventory"
+
+// inventories remembers which version of an inventory held exactly which
+// entries.
+type inventories struct {
+	mu    sync.Mutex
+	known map[types.NamespacedName]inventoryState
+}
+
+type inventoryState struct {
+	version string // as Inventory.Version
+	entries sum
+}
+
+func configMapsResource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+}
+
+// inventories returns what is known of the ConfigMaps that hold inventories.
+func (s *Store) inventoryKind() *kindStore {
+	return s.follow(kindKey{resource: configMapsResource(), selector: inventoryLabel}, schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"})
+}
+
+// holdsExactly reports whether the stored inventory is known to have these
+// entries and no others.
+func (c *Client) holdsExactly(entries []Entry) bool {
+	store, ok := c.inventory().(*ConfigMapInventory)
+	if !ok || c.Store == nil {
+		return false
+	}
+	k := c.Store.inventoryKind()
+	if k == nil {
+		return false
+	}
+	name := types.NamespacedName{Namespace: store.Namespace, Name: store.Name}
+	c.Store.inventories.mu.Lock()
+	state, known := c.Store.inventories.known[name]
+	c.Store.inventories.mu.Unlock()
+	return known && state.entries == entriesSum(entries) && state.version == k.versionOf(name)
+}
+
+// versionOf returns the version of an object, in the form of Inventory.Version;
+// empty if it is not known now.
+func (k *kindStore) versionOf(name types.NamespacedName) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.records[name]
+	if r == nil || !k.listed || !k.online {
+		return ""
+	}
+	return string(r.uid) + "/" + r.version
+}
+
+// noteInventory remembers an inventory that was read or written, if it has
+// these entries and no others.
+func (c *Client) noteInventory(inventory *Inventory, entries []Entry) {
+	store, ok := c.inventory().(*ConfigMapInventory)
+	if !ok || c.Store == nil || inventory.Version == "" {
+		return
+	}
+	digest := entriesSum(entries)
+	if entriesSum(inventory.Entries) != digest {
+		return
+	}
+	if k := c.Store.inventoryKind(); k == nil { // begins to follow it
+		return
+	}
+	all := &c.Store.inventories
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.known == nil {
+		all.known = map[types.NamespacedName]inventoryState{}
+	}
+	all.known[types.NamespacedName{Namespace: store.Namespace, Name: store.Name}] = inventoryState{version: inventory.Version, entries: digest}
+}
+
+// entriesSum is the digest of entries in any order.
+func entriesSum(entries []Entry) sum {
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b Entry) int { return a.Object.Compare(b.Object) })
+	var buf []byte
+	for _, e := range sorted {
+		for _, part := range []string{e.Object.Group, e.Object.Kind, e.Object.Namespace, e.Object.Name, e.Version} {
+			buf = appendText(buf, part)
+		}
+	}
+	return sumOf(buf)
+}
