@@ -19,20 +19,20 @@ import (
 // spec.valuesFrom of Flux's HelmRelease.
 type Reference struct {
 	// Kind is "ConfigMap" or "Secret".
-	Kind string
+	Kind string `json:"kind"`
 	// Name of the object.
-	Name string
+	Name string `json:"name"`
 	// ValuesKey is the key in its data; empty means "values.yaml".
-	ValuesKey string
+	ValuesKey string `json:"valuesKey,omitempty"`
 	// TargetPath is where the value goes, as in "a.b[0].c", where a dot in a
 	// key is written "\.". The value then is what helm --set takes: typed,
 	// "{a,b}" is a list, null deletes; one in quotes is a string. Empty means
 	// that the value is YAML to merge at the root.
-	TargetPath string
+	TargetPath string `json:"targetPath,omitempty"`
 	// Literal takes the value at TargetPath as it is.
-	Literal bool
+	Literal bool `json:"literal,omitempty"`
 	// Optional accepts that the object or the key does not exist.
-	Optional bool
+	Optional bool `json:"optional,omitempty"`
 }
 
 func (r Reference) key() string {

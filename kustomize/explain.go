@@ -69,19 +69,19 @@ func (t *tree) locate(e *Error) {
 	}
 }
 
-// quotes are the places where kustomize repeats its input, which may be a
-// Secret: plug-in configuration, patches, literals, whole objects.
-var quotes = []*regexp.Regexp{
-	regexp.MustCompile("(?s)with config: `.*?`"),
-	regexp.MustCompile(`(?s)(SM or JSON6902|SM or JSON) patch from \[.*\]`),
-	regexp.MustCompile(`(?s)literal sources? .*`),
-	regexp.MustCompile(`(?s)object \{.*\}`),
-	regexp.MustCompile(`(?s)\n.*`),
-}
+// The places where kustomize repeats its input, which may be a Secret: plug-in
+// configuration, patches, literals, whole objects.
+var (
+	quotedConfig  = regexp.MustCompile("(?s)with config: `.*?`")
+	quotedPatch   = regexp.MustCompile(`(?s)(SM or JSON6902|SM or JSON) patch from \[.*\]`)
+	quotedLiteral = regexp.MustCompile(`(?s)literal sources? .*`)
+	quotedObject  = regexp.MustCompile(`(?s)object \{.*\}`)
+	quotedLines   = regexp.MustCompile(`(?s)\n.*`)
+)
 
 // withhold leaves out of an error what repeats the input.
 func withhold(text string) string {
-	for _, q := range quotes {
+	for _, q := range []*regexp.Regexp{quotedConfig, quotedPatch, quotedLiteral, quotedObject, quotedLines} {
 		text = q.ReplaceAllStringFunc(text, func(found string) string {
 			word, _, _ := strings.Cut(found, " ")
 			return word + " … (input withheld)"

@@ -3,6 +3,7 @@ package kustomize
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +32,11 @@ func (t *tree) refuse(dir string, k *types.Kustomization) error {
 	if len(k.HelmCharts)+len(k.HelmChartInflationGenerator) > 0 || k.HelmGlobals != nil {
 		return fmt.Errorf("%w: helmCharts: render the chart on its own and refer to the result", ErrUnsupported)
 	}
-	for _, ref := range references(k) {
+	refs, err := references(k)
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
 		if remote(ref) {
 			return refusal(ref)
 		}
@@ -48,13 +53,29 @@ func refusal(ref string) error {
 	return fmt.Errorf("%w %q: copy it into the tree, builds do not use the network", ErrRemote, redact(ref))
 }
 
+// formerReferences are fields of references that kustomize still reads, though
+// it would rather not.
+type formerReferences struct {
+	Bases                 []string
+	PatchesStrategicMerge []string
+	PatchesJSON6902       []struct{ Path string }
+}
+
 // references lists every reference except those of plug-ins.
-func references(k *types.Kustomization) []string {
-	out := slices.Concat(k.Resources, k.Bases, k.Components, k.Crds, k.Configurations)
-	for _, p := range k.PatchesStrategicMerge {
-		out = append(out, string(p))
+func references(k *types.Kustomization) ([]string, error) {
+	var former formerReferences
+	data, err := json.Marshal(k)
+	if err == nil {
+		err = json.Unmarshal(data, &former)
 	}
-	for _, p := range slices.Concat(k.Patches, k.PatchesJson6902) {
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	out := slices.Concat(k.Resources, former.Bases, k.Components, k.Crds, k.Configurations, former.PatchesStrategicMerge)
+	for _, p := range former.PatchesJSON6902 {
+		out = append(out, p.Path)
+	}
+	for _, p := range k.Patches {
 		out = append(out, p.Path)
 	}
 	for _, r := range k.Replacements {
@@ -74,7 +95,7 @@ func references(k *types.Kustomization) []string {
 			out = append(out, f, file)
 		}
 	}
-	return append(out, k.OpenAPI["path"])
+	return append(out, k.OpenAPI["path"]), nil
 }
 
 // refusePlugin checks one entry of generators, transformers or validators,

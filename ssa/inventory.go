@@ -67,6 +67,15 @@ type Inventory struct {
 	Version string `json:"-"`
 }
 
+// MarshalJSON writes an inventory; one without entries has an empty list, not null.
+func (inv Inventory) MarshalJSON() ([]byte, error) {
+	type plain Inventory
+	if inv.Entries == nil {
+		inv.Entries = []Entry{}
+	}
+	return json.Marshal(plain(inv))
+}
+
 // add puts in what is missing and reports whether anything was, or whether
 // the version of an entry is another one.
 func (inv *Inventory) add(entries []Entry) (grown bool) {

@@ -18,6 +18,9 @@ type PruneOptions struct {
 	// Propagation says what happens to objects that a deleted one owns; empty
 	// means metav1.DeletePropagationBackground.
 	Propagation metav1.DeletionPropagation
+	// Orphan deletes nothing: what left the set leaves the inventory, and stays
+	// in the cluster with the labels of its owner.
+	Orphan bool
 }
 
 // Prune deletes the objects in the owner's inventory that are not in keep, in
@@ -59,26 +62,8 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 		c.noteInventory(inventory, kept)
 		return set, nil
 	}
-	propagation := metav1.DeletePropagationBackground
-	if opts != nil && opts.Propagation != "" {
-		propagation = opts.Propagation
-	}
 	remaining := kept
-	victims := make([]*victim, len(stale))
-	for begin := 0; begin < len(stale); {
-		end := begin
-		for end < len(stale) && rank(stale[end].Object.Kind) == rank(stale[begin].Object.Kind) {
-			end++
-		}
-		c.each(ctx, end-begin, func(i int) {
-			v := c.victim(ctx, stale[begin+i])
-			if v.change.Action == Deleted && v.live != nil {
-				v.delete(ctx, propagation)
-			}
-			victims[begin+i] = v
-		})
-		begin = end
-	}
+	victims := c.remove(ctx, stale, opts)
 	for i, v := range victims {
 		if v == nil { // ctx ended before its turn
 			err := objectError("delete", stale[i].Object, context.Cause(ctx))
@@ -105,6 +90,37 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	defer cancel()
 	err = store.Save(saveCtx, inventory)
 	return set, errors.Join(set.Err(), err)
+}
+
+// remove deletes what is stale, kind by kind. Those whose turn did not come
+// before ctx ended are nil.
+func (c *Client) remove(ctx context.Context, stale []Entry, opts *PruneOptions) []*victim {
+	victims := make([]*victim, len(stale))
+	if opts != nil && opts.Orphan {
+		for i, entry := range stale {
+			victims[i] = &victim{change: Change{Object: entry.Object, Version: entry.Version, Action: Kept, Reason: "it is left in the cluster, as asked"}}
+		}
+		return victims
+	}
+	propagation := metav1.DeletePropagationBackground
+	if opts != nil && opts.Propagation != "" {
+		propagation = opts.Propagation
+	}
+	for begin := 0; begin < len(stale); {
+		end := begin
+		for end < len(stale) && rank(stale[end].Object.Kind) == rank(stale[begin].Object.Kind) {
+			end++
+		}
+		c.each(ctx, end-begin, func(i int) {
+			v := c.victim(ctx, stale[begin+i])
+			if v.change.Action == Deleted && v.live != nil {
+				v.delete(ctx, propagation)
+			}
+			victims[begin+i] = v
+		})
+		begin = end
+	}
+	return victims
 }
 
 // keep returns the identities of the objects that must stay, in the form that

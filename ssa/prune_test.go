@@ -64,6 +64,22 @@ func TestPruneGuards(t *testing.T) {
 	}
 }
 
+// TestOrphan: what is left in the cluster is no longer the owner's to prune.
+func TestOrphan(t *testing.T) {
+	c, _ := newClient(t)
+	must(t)(c.Apply(t.Context(), objects(t, configMap("a", "1")+configMap("b", "1")), nil))
+	set := must(t)(c.Prune(t.Context(), objects(t, configMap("a", "1")), &ssa.PruneOptions{Orphan: true}))
+	if diff := cmp.Diff([]string{"ConfigMap/b kept"}, actions(set)); diff != "" || set.Changed() {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"ConfigMap/a deleted"}, actions(must(t)(c.Prune(t.Context(), nil, nil)))); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if get(t, c, configMaps, "b") == nil {
+		t.Error("b was deleted")
+	}
+}
+
 // TestPruneSparesSuccessor: an object that was deleted and made anew between
 // the read and the deletion is another object.
 func TestPruneSparesSuccessor(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -59,20 +60,26 @@ func (k signKey) sign(t *testing.T, reg *registry.Server, repo, digest string) {
 	reg.Tag(repo, at, strings.Replace(digest, ":", "-", 1)+".sig")
 }
 
-// podinfoTree is the directory that the stories deploy, without what must be decrypted.
-func podinfoTree(t *testing.T) string {
+// podinfoTree is the directory that the stories deploy, with a Secret for the
+// owner of an age key.
+func podinfoTree(t *testing.T, recipient string) string {
 	t.Helper()
 	dir := unzip(t, "../quickstart/testdata/podinfo.zip")
 	kustomization, err := os.ReadFile("testdata/podinfo-kustomization.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("  - login.yaml\n", "", "  - extra.yaml\n", "").Replace(string(kustomization))
+	text := strings.ReplaceAll(string(kustomization), "  - extra.yaml\n", "")
+	if err := os.Mkdir(dir+"/base", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, data := range map[string]string{
-		"kustomization.yaml": text,
-		"settings.yaml":      "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  color: ${color:=blue}\n",
+		"kustomize/kustomization.yaml": text,
+		"kustomize/settings.yaml":      "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  color: ${color:=blue}\n",
+		"kustomize/login.yaml":         sealed(t, recipient, "apiVersion: v1\nkind: Secret\nmetadata:\n    name: login\nstringData:\n    password: correct horse\n"),
+		"base/base.yaml":               "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: base\ndata:\n  note: first\n",
 	} {
-		if err := os.WriteFile(dir+"/kustomize/"+name, []byte(data), 0o644); err != nil {
+		if err := os.WriteFile(dir+"/"+name, []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,11 +87,20 @@ func podinfoTree(t *testing.T) string {
 }
 
 const deploy = `
+apiVersion: v1
+kind: Secret
+metadata:
+  name: sops-age
+stringData:
+  main.agekey: AGEKEY
+---
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
 metadata:
   name: podinfo
 spec:
+  dependsOn: [{name: base}]
+  decryption: {provider: sops, secretRef: {name: sops-age}}
   interval: 1h
   retryInterval: 1s
   timeout: 1m
@@ -94,7 +110,33 @@ spec:
   targetNamespace: NAMESPACE
   sourceRef: {kind: KIND, name: podinfo}
   postBuild: {substitute: {color: red}}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: base
+spec:
+  interval: 1h
+  retryInterval: 1s
+  prune: true
+  path: ./base
+  targetNamespace: NAMESPACE
+  sourceRef: {kind: KIND, name: podinfo}
 `
+
+// deployed checks what a source of any kind comes to.
+func deployed(t *testing.T, w *world, color string) {
+	t.Helper()
+	if got := text(w.get("ConfigMap/settings"), "data", "color"); got != color {
+		t.Errorf("color %q, want %q", got, color)
+	}
+	if got := text(w.get("Secret/login"), "data", "password"); got != base64.StdEncoding.EncodeToString([]byte("correct horse")) {
+		t.Errorf("the secret is %q", got)
+	}
+	if got := text(w.get("ConfigMap/base"), "data", "note"); got != "first" {
+		t.Errorf("what the deployment depends on says %q", got)
+	}
+}
 
 // TestStoryOCI deploys from a registry that wants credentials, what is signed
 // and nothing else.
@@ -106,9 +148,13 @@ func TestStoryOCI(t *testing.T) {
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
 	key, other := newKey(t), newKey(t)
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
 	push := func(tag, note string) string {
 		t.Helper()
-		tree := os.DirFS(podinfoTree(t))
+		tree := os.DirFS(podinfoTree(t, id.Recipient().String()))
 		view, err := source.Ignore(t.Context(), tree, "")
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +190,7 @@ spec:
   secretRef: {name: registry}
   verify: {provider: cosign, secretRef: {name: cosign}}
 `, "HOST", host)
-	w.apply(deploy, "KIND", "OCIRepository")
+	w.apply(deploy, "KIND", "OCIRepository", "AGEKEY", id.String())
 	o := w.ready("OCIRepository/podinfo")
 	if got := text(o, "status", "artifact", "revision"); got != "latest@"+first {
 		t.Errorf("revision %s, want latest@%s", got, first)
@@ -157,9 +203,7 @@ spec:
 		t.Errorf("metadata %v", metadata)
 	}
 	w.readyAt("Kustomization/podinfo", first)
-	if got := text(w.get("ConfigMap/settings"), "data", "color"); got != "red" {
-		t.Errorf("color %q", got)
-	}
+	deployed(t, w, "red")
 
 	unsigned := push("latest", "second")
 	w.request("OCIRepository/podinfo", "unsigned")
@@ -193,22 +237,22 @@ func TestStoryBucket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir := podinfoTree(t) + "/kustomize"
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		data, err := os.ReadFile(dir + "/" + e.Name())
+	tree := os.DirFS(podinfoTree(t, id.Recipient().String()))
+	for _, dir := range []string{"base", "kustomize"} {
+		names, err := fs.Glob(tree, dir+"/*")
 		if err != nil {
 			t.Fatal(err)
 		}
-		put("kustomize/"+e.Name(), string(data))
+		for _, name := range names {
+			data, err := fs.ReadFile(tree, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(name, string(data))
+		}
 	}
 	put("kustomize/login.env", "unused")
-	put("kustomize/login.yaml", sealed(t, id.Recipient().String(), "apiVersion: v1\nkind: Secret\nmetadata:\n    name: login\nstringData:\n    password: correct horse\n"))
 	w.run(all(), w.options())
-	w.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: sops-age}\nstringData: {main.agekey: KEY}", "KEY", id.String())
 	w.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\nstringData: {accesskey: access, secretkey: wrong}")
 	w.apply(`
 apiVersion: source.toolkit.fluxcd.io/v1
@@ -230,12 +274,14 @@ spec:
 	}
 	w.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\nstringData: {accesskey: access, secretkey: pa55word}")
 	w.ready("Bucket/podinfo") // by its own retry
-	w.apply(deploy+"  decryption: {provider: sops, secretRef: {name: sops-age}}\n", "KIND", "Bucket")
+	w.apply(deploy, "KIND", "Bucket", "AGEKEY", id.String())
 	w.ready("Kustomization/podinfo")
+	deployed(t, w, "red")
 
 	put("kustomize/settings.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  color: from the bucket\n")
 	w.request("Bucket/podinfo", "changed")
 	w.until("ConfigMap/settings", "rolled out", func(o *unstructured.Unstructured) bool { return text(o, "data", "color") == "from the bucket" })
 	w.delete("Kustomization/podinfo")
 	w.until("ConfigMap/settings", "deleted", func(o *unstructured.Unstructured) bool { return o == nil })
+	w.until("Secret/login", "deleted", func(o *unstructured.Unstructured) bool { return o == nil })
 }

@@ -137,9 +137,11 @@ type Observed struct {
 
 // Counters count failures since the chart, the values or the policy changed.
 type Counters struct {
-	Failures, InstallFailures, UpgradeFailures int64
+	Failures        int64 `json:"failures,omitempty"`
+	InstallFailures int64 `json:"installFailures,omitempty"`
+	UpgradeFailures int64 `json:"upgradeFailures,omitempty"`
 	// Last is the last release action, [Install] or [Upgrade]; empty if none.
-	Last Action
+	Last Action `json:"lastAttemptedReleaseAction,omitempty"`
 }
 
 // remediation returns the policy of the last release action, and its failures.

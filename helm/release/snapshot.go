@@ -16,29 +16,54 @@ import (
 )
 
 // Snapshot is what a controller remembers of a revision it made, so that it
-// notices when somebody else changed the release. It is what Flux keeps in
-// status.history of a HelmRelease.
+// notices when somebody else changed the release. Its JSON form is that of an
+// entry of status.history of Flux's HelmRelease, version v2.
 type Snapshot struct {
-	Name, Namespace         string
-	Revision                int
-	Status                  release.Status
-	ChartName, ChartVersion string
-	AppVersion              string
-	ConfigDigest            digest.Digest // of the values, see helm.DigestValues
-	Digest                  digest.Digest // of the record, without its test hooks
-	FirstDeployed           time.Time
-	LastDeployed            time.Time
-	Deleted                 time.Time
-	OCIDigest               string
+	Name          string         `json:"name"`
+	Namespace     string         `json:"namespace"`
+	Revision      int            `json:"version"`
+	Status        release.Status `json:"status"`
+	ChartName     string         `json:"chartName"`
+	ChartVersion  string         `json:"chartVersion"`
+	AppVersion    string         `json:"appVersion,omitempty"`
+	ConfigDigest  digest.Digest  `json:"configDigest"` // of the values, see helm.DigestValues
+	Digest        digest.Digest  `json:"digest"`       // of the record, without its test hooks
+	FirstDeployed time.Time      `json:"firstDeployed"`
+	LastDeployed  time.Time      `json:"lastDeployed"`
+	Deleted       time.Time      `json:"deleted,omitzero"`
+	OCIDigest     string         `json:"ociDigest,omitempty"`
 	// Tests are the test hooks by name; nil if the tests were not run.
-	Tests map[string]TestResult
+	Tests map[string]TestResult `json:"testHooks,omitzero"`
 }
 
 // TestResult is the outcome of one test hook.
 type TestResult struct {
-	Phase              string // "Succeeded", "Failed", "Running", "Unknown" or empty
-	Started, Completed time.Time
+	Phase     string    `json:"phase,omitempty"` // "Succeeded", "Failed", "Running", "Unknown" or empty
+	Started   time.Time `json:"lastStarted,omitzero"`
+	Completed time.Time `json:"lastCompleted,omitzero"`
 }
+
+// snapshotVersion is that of Flux for the way in which digests are computed.
+const snapshotVersion = "v2"
+
+// MarshalJSON writes the form of Flux, with times in whole seconds.
+func (s Snapshot) MarshalJSON() ([]byte, error) {
+	type plain Snapshot
+	s.FirstDeployed, s.LastDeployed, s.Deleted = seconds(s.FirstDeployed), seconds(s.LastDeployed), seconds(s.Deleted)
+	tests := map[string]TestResult{}
+	for name, t := range s.Tests {
+		tests[name] = TestResult{Phase: t.Phase, Started: seconds(t.Started), Completed: seconds(t.Completed)}
+	}
+	if s.Tests != nil {
+		s.Tests = tests
+	}
+	return json.Marshal(struct {
+		APIVersion string `json:"apiVersion"`
+		plain
+	}{snapshotVersion, plain(s)})
+}
+
+func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // Tested reports whether all tests ran, or one failed.
 func (s *Snapshot) Tested() bool {

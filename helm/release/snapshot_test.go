@@ -1,12 +1,17 @@
 package release_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/google/go-cmp/cmp"
 	helmrelease "helm.sh/helm/v3/pkg/release"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gitopskit/gitopskit/helm/release"
 )
@@ -71,5 +76,45 @@ func TestSnapshotOfStored(t *testing.T) {
 	}
 	if got := c.history(); len(got) != 2 { // one takes the install over
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestStatusForm: a status in JSON is that of Flux's HelmRelease, and nothing is lost on the way there and back.
+func TestStatusForm(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	want := release.Status{
+		History: []release.Snapshot{
+			{
+				Name: "shop", Namespace: "apps", Revision: 2, Status: helmrelease.StatusDeployed, ChartName: "c", ChartVersion: "1.0.0", AppVersion: "9",
+				ConfigDigest: "sha256:c", Digest: "sha256:d", FirstDeployed: at, LastDeployed: at.Add(time.Minute), OCIDigest: "sha256:o",
+				Tests: map[string]release.TestResult{"smoke": {Phase: "Succeeded", Started: at, Completed: at.Add(time.Second)}},
+			},
+			{Name: "shop", Namespace: "apps", Revision: 1, Status: helmrelease.StatusUninstalled, FirstDeployed: at, LastDeployed: at, Deleted: at, Tests: map[string]release.TestResult{}},
+			{Name: "shop", Namespace: "apps", FirstDeployed: at, LastDeployed: at},
+		},
+		Counters: release.Counters{Failures: 3, InstallFailures: 1, UpgradeFailures: 2, Last: release.Upgrade}, RenderKey: "sha256:k",
+	}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flux := helmv2.HelmReleaseStatus{}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&flux); err != nil {
+		t.Fatal(err)
+	}
+	if h := flux.History[0]; h.APIVersion != "v2" || h.Version != 2 || (*h.TestHooks)["smoke"].Phase != "Succeeded" || !h.LastDeployed.Equal(new(metav1.NewTime(at.Add(time.Minute)))) {
+		t.Errorf("got %+v", h)
+	}
+	if flux.History[1].TestHooks == nil || flux.History[2].TestHooks != nil || flux.LastAttemptedReleaseAction != helmv2.ReleaseActionUpgrade || flux.UpgradeFailures != 2 || flux.ObservedPostRenderersDigest != "sha256:k" {
+		t.Errorf("got %+v", flux)
+	}
+	if data, err = json.Marshal(flux); err != nil {
+		t.Fatal(err)
+	}
+	var got release.Status
+	if err := json.Unmarshal(data, &got); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v\n%s", err, cmp.Diff(want, got))
 	}
 }

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,11 @@ import (
 
 // Status is what a controller remembers of a release between two calls. Its
 // zero value is that of a release nobody dealt with yet.
+//
+// Its JSON form is a part of status of Flux's HelmRelease: history, failures,
+// installFailures, upgradeFailures, lastAttemptedReleaseAction and
+// observedPostRenderersDigest, which is RenderKey. Attempt, which Flux keeps in
+// other words, is "attempt".
 type Status struct {
 	// History are snapshots of the revisions this controller made, newest
 	// first: at most five, or as many as records are kept.
@@ -27,6 +33,29 @@ type Status struct {
 	Attempt string
 	// RenderKey is the one the newest revision was made with.
 	RenderKey string
+}
+
+// statusJSON is the stored form of a status.
+type statusJSON struct {
+	History []Snapshot `json:"history,omitempty"`
+	Counters
+	Attempt   string `json:"attempt,omitempty"`
+	RenderKey string `json:"observedPostRenderersDigest,omitempty"`
+}
+
+// MarshalJSON writes the form of Flux.
+func (s Status) MarshalJSON() ([]byte, error) {
+	return json.Marshal(statusJSON{s.History, s.Counters, s.Attempt, s.RenderKey})
+}
+
+// UnmarshalJSON reads the form that MarshalJSON writes.
+func (s *Status) UnmarshalJSON(data []byte) error {
+	var stored statusJSON
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return err
+	}
+	*s = Status{stored.History, stored.Counters, stored.Attempt, stored.RenderKey}
+	return nil
 }
 
 // Outcome is what one step found and did.

@@ -469,6 +469,55 @@ func TestWait(t *testing.T) {
 	w.eventually("app", "ready after the wait", ready)
 }
 
+// TestWaits goes on with how a wait ended, once, and only with the one that was begun for the same thing.
+func TestWaits(t *testing.T) {
+	w := newWorld(t, nil)
+	var waits kube.Waits
+	release := map[string]chan error{"app": make(chan error), "other": make(chan error)}
+	w.logic.set(func(_ context.Context, k *kustomizev1.Kustomization, p *kube.Pass) kube.Result {
+		what := fmt.Sprintf("generation %d", k.Generation)
+		if waited, err := waits.End(p, what); waited {
+			if again, err := waits.End(p, what); again {
+				return kube.Ready(fmt.Sprintf("ended twice: %v", err))
+			}
+			return kube.Ready(fmt.Sprintf("%s ended: %v", what, err))
+		}
+		if k.Name == "late" {
+			return kube.Wait("Progressing", what, waits.Begin(p, what, func(ctx context.Context) error {
+				<-ctx.Done()
+				return nil
+			}), rt.WakeWhen(func(context.Context) {}))
+		}
+		return kube.Wait("Progressing", what, waits.Begin(p, what, func(ctx context.Context) error {
+			select {
+			case err := <-release[k.Name]:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}))
+	})
+	says := func(name, message string) {
+		t.Helper()
+		w.eventually(name, message, func(k *kustomizev1.Kustomization) bool {
+			c := status.Get(k, status.Ready)
+			return c != nil && c.Message == message
+		})
+	}
+	w.create("app", nil)
+	w.create("other", nil)
+	says("app", "generation 1")
+	says("other", "generation 1")
+	w.update("app", func(k *kustomizev1.Kustomization) { k.Spec.Path = "./elsewhere" })
+	says("app", "generation 2")
+	release["app"] <- errors.New("no luck")
+	says("app", "generation 2 ended: no luck")
+	release["other"] <- nil
+	says("other", "generation 1 ended: <nil>")
+	w.create("late", nil)
+	says("late", "generation 1 ended: "+kube.ErrUnfinished.Error())
+}
+
 func TestDependencies(t *testing.T) {
 	w := newWorld(t, nil)
 	hold := make(chan struct{})

@@ -2,17 +2,28 @@ package kinds
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"maps"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	fluxkustomize "github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/tenancy"
+	"github.com/gitopskit/gitopskit/source"
 )
 
 // WatchLabel marks the ConfigMaps and Secrets whose changes begin a pass of
@@ -105,4 +116,114 @@ func configRefs(o *kustomizev1.Kustomization) []kube.Reference {
 		add("Secret", k.SecretRef.Name)
 	}
 	return out
+}
+
+// refusal is the reason of a condition for a spec that is refused.
+func refusal(err error) string {
+	if _, denied := errors.AsType[*tenancy.DeniedError](err); denied {
+		return "AccessDenied"
+	}
+	return "UnsupportedField"
+}
+
+// keys are the objects that another depends on.
+func keys(namespace string, refs []meta.DependencyReference) []client.ObjectKey {
+	out := make([]client.ObjectKey, len(refs))
+	for i, d := range refs {
+		out[i] = client.ObjectKey{Namespace: or(d.Namespace, namespace), Name: d.Name}
+	}
+	return out
+}
+
+// data returns the content of a ConfigMap or Secret, as the API server has it.
+func (e *Env) data(ctx context.Context, kind, namespace, name string) (map[string][]byte, error) {
+	cm, secret := &corev1.ConfigMap{}, &corev1.Secret{}
+	var obj client.Object = secret
+	if kind == "ConfigMap" {
+		obj = cm
+	}
+	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, obj)
+	out := map[string][]byte{}
+	maps.Copy(out, secret.Data)
+	for k, v := range cm.Data {
+		out[k] = []byte(v)
+	}
+	return out, err
+}
+
+// form returns a value as another type that has the same JSON form.
+func form[T any](from any) (T, error) {
+	var to T
+	data, err := json.Marshal(from)
+	if err == nil {
+		err = json.Unmarshal(data, &to)
+	}
+	return to, err
+}
+
+// edits are the patches and images of a spec as options of a build.
+func edits(patches []fluxkustomize.Patch, images []fluxkustomize.Image) (*kustomize.Options, error) {
+	opts := &kustomize.Options{}
+	var err1, err2 error
+	opts.Patches, err1 = form[[]kustomize.Patch](patches)
+	opts.Images, err2 = form[[]kustomize.Image](images)
+	return opts, errors.Join(err1, err2)
+}
+
+// artifact opens the artifact of a source: from the store if it is in this
+// program, else over HTTP.
+func (e *Env) artifact(ctx context.Context, a *meta.Artifact) (*source.Artifact, error) {
+	f, err := e.stored(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return e.Fetch.Fetch(ctx, a.URL, digest.Digest(a.Digest))
+	}
+	defer f.Close()
+	return source.ReadArchive(ctx, source.Revision{Digest: digest.Digest(a.Digest)}, f, nil)
+}
+
+// blob reads an artifact as it is.
+func (e *Env) blob(ctx context.Context, a *meta.Artifact) ([]byte, error) {
+	f, err := e.stored(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return e.Fetch.FetchBytes(ctx, a.URL, digest.Digest(a.Digest))
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// stored opens an artifact that is in the store of this program, nil if it is
+// in that of another.
+func (e *Env) stored(ctx context.Context, a *meta.Artifact) (io.ReadCloser, error) {
+	if e.Store == nil || a.URL != e.StoreURL+"/"+a.Path {
+		return nil, nil
+	}
+	if err := e.Store.Verify(ctx, a.Path, digest.Digest(a.Digest)); err != nil {
+		return nil, err
+	}
+	return e.Store.Open(a.Path)
+}
+
+func secretName(ref *meta.LocalObjectReference) string {
+	if ref == nil {
+		return ""
+	}
+	return ref.Name
+}
+
+func isDir(tree fs.FS, name string) bool {
+	info, err := fs.Stat(tree, name)
+	return err == nil && info.IsDir()
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }

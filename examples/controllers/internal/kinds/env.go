@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
-	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -142,24 +141,6 @@ func in(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)
-}
-
-// artifact opens the artifact of a source: from the store if it is in this
-// program, else over HTTP.
-func (e *Env) artifact(ctx context.Context, a *meta.Artifact) (*source.Artifact, error) {
-	want := digest.Digest(a.Digest)
-	if e.Store == nil || a.URL != e.StoreURL+"/"+a.Path {
-		return e.Fetch.Fetch(ctx, a.URL, want)
-	}
-	if err := e.Store.Verify(ctx, a.Path, want); err != nil {
-		return nil, err
-	}
-	f, err := e.Store.Open(a.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	return source.ReadArchive(ctx, source.Revision{Digest: want}, f, nil)
 }
 
 // gone reports an artifact that is announced but not there (any more): the

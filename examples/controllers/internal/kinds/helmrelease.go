@@ -5,21 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
-	"github.com/opencontainers/go-digest"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitopskit/gitopskit/helm"
 	"github.com/gitopskit/gitopskit/helm/release"
+	"github.com/gitopskit/gitopskit/helm/release/fluxrelease"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/ssa"
@@ -29,14 +27,9 @@ import (
 func HelmRelease(ctx context.Context, env *Env) (*kube.Controller[*helmv2.HelmRelease], error) {
 	return add(ctx, env, &helmRelease{env}, kube.Options[*helmv2.HelmRelease]{
 		Schedule: func(o *helmv2.HelmRelease) kube.Schedule {
-			return kube.Schedule{Interval: o.GetRequeueAfter(), Timeout: bound(o), Retry: env.backoff(), Suspend: o.Spec.Suspend}
+			return kube.Schedule{Interval: o.GetRequeueAfter(), Timeout: fluxrelease.Timeout(o), Retry: env.backoff(), Suspend: o.Spec.Suspend}
 		},
-		DependsOn: func(o *helmv2.HelmRelease) (out []client.ObjectKey) {
-			for _, d := range o.Spec.DependsOn {
-				out = append(out, client.ObjectKey{Namespace: or(d.Namespace, o.Namespace), Name: d.Name})
-			}
-			return out
-		},
+		DependsOn: func(o *helmv2.HelmRelease) []client.ObjectKey { return keys(o.Namespace, o.Spec.DependsOn) },
 		References: func(o *helmv2.HelmRelease) []kube.Reference {
 			var out []kube.Reference
 			for _, v := range o.Spec.ValuesFrom {
@@ -49,19 +42,6 @@ func HelmRelease(ctx context.Context, env *Env) (*kube.Controller[*helmv2.HelmRe
 }
 
 type helmRelease struct{ env *Env }
-
-// bound is the longest that a pass can take by its own timeouts.
-func bound(o *helmv2.HelmRelease) time.Duration {
-	const slack, waits = 2 * time.Minute, 3 // waits of hooks before and after, and of the objects
-	sum := time.Duration(slack)
-	for _, d := range []metav1.Duration{
-		o.GetInstall().GetTimeout(o.GetTimeout()), o.GetUpgrade().GetTimeout(o.GetTimeout()), o.GetTest().GetTimeout(o.GetTimeout()),
-		o.GetRollback().GetTimeout(o.GetTimeout()), o.GetUninstall().GetTimeout(o.GetTimeout()),
-	} {
-		sum += waits * d.Duration
-	}
-	return sum
-}
 
 // chartRef names the object whose artifact is the chart.
 func chartRef(o *helmv2.HelmRelease) kube.Reference {
@@ -96,7 +76,7 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 	if err != nil {
 		return kube.Fail("ArtifactFailed", outside{err})
 	}
-	values, err := helm.Compose(ctx, r.lookup(o.Namespace), o.GetValues(), references(o)...)
+	values, err := r.values(ctx, o)
 	if err != nil {
 		return kube.Fail("ValuesError", err)
 	}
@@ -104,8 +84,8 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 	if err != nil {
 		return kube.Fail("RESTClientError", err)
 	}
-	desired, err := r.desired(o, chart, values)
-	if err != nil {
+	desired := fluxrelease.Desired(o, chart, values)
+	if err := postRender(o, desired); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
 	return r.release(ctx, o, pass, client, desired)
@@ -117,47 +97,46 @@ const recordTimeout = 10 * time.Second
 
 // release makes the steps that are to be made now.
 func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *kube.Pass, client *release.Client, desired *release.Desired) kube.Result {
-	attempt, err := desired.Attempt()
+	memory, err := fluxrelease.Load(o, desired)
 	if err != nil {
 		return kube.Fail("ArtifactFailed", err)
 	}
-	memory := remembered(o, desired, attempt)
-	record := func() error {
-		return in("status", r.remember(o, desired, memory))
+	record := func(ctx context.Context) error {
+		if err := fluxrelease.Store(o, desired, memory); err != nil {
+			return in("status", err)
+		}
+		return pass.Record(ctx)
 	}
-	if err := errors.Join(record(), pass.Record(ctx)); err != nil { // the attempt is on record before it is made
+	if err := record(ctx); err != nil { // the attempt is on record before it is made
 		return kube.Fail("ReconciliationFailed", err)
 	}
-	last := ""
+	failed := ""
 	outcome, err := client.Reconcile(ctx, *desired, memory, func(step release.Outcome) error {
-		last = r.tell(o, pass, desired, step)
+		if failed = tell(o, pass, desired, step); step.Err == nil {
+			failed = ""
+		}
 		told, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
-		return errors.Join(record(), pass.Record(told))
+		return record(told)
 	})
-	if e := record(); e != nil {
-		err = errors.Join(err, e)
-	}
-	r.drift(o, pass, desired, outcome)
-	switch {
+	err = errors.Join(err, in("status", fluxrelease.Store(o, desired, memory)))
+	drift(o, pass, desired, outcome)
+	switch latest := o.Status.History.Latest(); {
+	case errors.Is(err, release.ErrRetriesExceeded) || errors.Is(err, release.ErrNoRollbackTarget):
+		return kube.Fail(or(failed, "ReconciliationFailed"), err)
 	case err != nil:
-		if !errors.Is(err, release.ErrRetriesExceeded) && !errors.Is(err, release.ErrNoRollbackTarget) {
-			err = outside{err} // values and objects of others may change
-		}
-		return kube.Fail(or(failedReason(last), "ReconciliationFailed"), err)
+		return kube.Fail(or(failed, "ReconciliationFailed"), outside{err}) // values and objects of others may change
 	case outcome.Again:
 		return kube.NotYet("Progressing", outcome.Reason, max(outcome.After, r.env.MinRetry))
-	}
-	latest := o.Status.History.Latest()
-	if latest == nil {
+	case latest == nil:
 		return kube.Fail("ReconciliationFailed", fmt.Errorf("there is no release: %s", outcome.Reason))
+	case status.Is(o, helmv2.ReleasedCondition, metav1.ConditionTrue):
+		c := status.Get(o, helmv2.ReleasedCondition)
+		return kube.Ready(c.Message).Because(c.Reason).At(desired.Chart.Version())
+	default:
+		text := fmt.Sprintf("Helm release %s with chart %s is in sync", latest.FullReleaseName(), latest.VersionedChartName())
+		return kube.Ready(text).Because("ReconciliationSucceeded").At(desired.Chart.Version())
 	}
-	message, reason := status.Get(o, helmv2.ReleasedCondition), "ReconciliationSucceeded"
-	text := fmt.Sprintf("Helm release %s with chart %s is in sync", latest.FullReleaseName(), latest.VersionedChartName())
-	if message != nil && message.Status == metav1.ConditionTrue {
-		text, reason = message.Message, message.Reason
-	}
-	return kube.Ready(text).Because(reason).At(desired.Chart.Version())
 }
 
 // Finalize uninstalls the release, unless it is suspended.
@@ -172,11 +151,8 @@ func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass 
 		if err != nil {
 			return kube.Fail(helmv2.UninstallFailedReason, err)
 		}
-		desired, err := r.desired(o, nil, nil)
-		ours := false
-		if err == nil {
-			ours, err = installed(ctx, o, helmClient, desired)
-		}
+		desired := fluxrelease.Desired(o, nil, nil)
+		ours, err := installed(ctx, o, helmClient, desired)
 		if err == nil && ours {
 			err = helmClient.Uninstall(ctx, *desired)
 		}
@@ -202,50 +178,6 @@ func installed(ctx context.Context, o *helmv2.HelmRelease, c *release.Client, d 
 	return len(records) == 1 && records[0].Revision == 1 && records[0].Status.IsPending(), err
 }
 
-// chartObject makes the HelmChart of a chart template, and removes one that is
-// not of the spec any more.
-func (r *helmRelease) chartObject(ctx context.Context, o *helmv2.HelmRelease) error {
-	name := ""
-	if o.Spec.Chart != nil {
-		name = chartRef(o).ObjectKey.String()
-	}
-	if o.Status.HelmChart != "" && o.Status.HelmChart != name {
-		if err := r.removeChartObject(ctx, o); err != nil {
-			return err
-		}
-	}
-	o.Status.HelmChart = name
-	if name == "" {
-		return nil
-	}
-	want := chartOf(o)
-	have := &sourcev1.HelmChart{}
-	err := r.env.Manager.GetClient().Get(ctx, client.ObjectKeyFromObject(want), have)
-	if err == nil && sameChart(have, want) {
-		return nil
-	}
-	if client.IgnoreNotFound(err) != nil {
-		return err
-	}
-	want.TypeMeta = metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmChartKind}
-	//nolint:staticcheck // the generated apply configurations are not part of the API modules
-	return r.env.Manager.GetClient().Patch(ctx, want, client.Apply, client.ForceOwnership, client.FieldOwner("helm-controller"))
-}
-
-// removeChartObject deletes the HelmChart that was made for a release.
-func (r *helmRelease) removeChartObject(ctx context.Context, o *helmv2.HelmRelease) error {
-	namespace, name := o.Status.GetHelmChart()
-	if name == "" {
-		return nil
-	}
-	old := &sourcev1.HelmChart{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if err := r.env.Manager.GetClient().Delete(ctx, old); err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	o.Status.HelmChart = ""
-	return nil
-}
-
 // chart loads the chart of an artifact. A chart from a registry gets the
 // digest of its revision as build metadata, so that a moved tag is a new version.
 func (r *helmRelease) chart(ctx context.Context, o *helmv2.HelmRelease, a *meta.Artifact) (*helm.Chart, error) {
@@ -261,23 +193,6 @@ func (r *helmRelease) chart(ctx context.Context, o *helmv2.HelmRelease, a *meta.
 	return chart.WithVersion(version + "+" + shortRevision(a))
 }
 
-// blob reads an artifact as it is.
-func (e *Env) blob(ctx context.Context, a *meta.Artifact) ([]byte, error) {
-	want := digest.Digest(a.Digest)
-	if e.Store == nil || a.URL != e.StoreURL+"/"+a.Path {
-		return e.Fetch.FetchBytes(ctx, a.URL, want)
-	}
-	if err := e.Store.Verify(ctx, a.Path, want); err != nil {
-		return nil, err
-	}
-	f, err := e.Store.Open(a.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	return io.ReadAll(f)
-}
-
 // client acts on releases as whom, and where, the spec says.
 func (r *helmRelease) client(ctx context.Context, o *helmv2.HelmRelease) (*release.Client, error) {
 	cluster, err := r.env.cluster(ctx, o.Namespace, o.Spec.ServiceAccountName, o.Spec.KubeConfig)
@@ -291,4 +206,32 @@ func (r *helmRelease) client(ctx context.Context, o *helmv2.HelmRelease) (*relea
 		}},
 		Store: &release.Secrets{Dynamic: cluster.Dynamic, Namespace: o.GetStorageNamespace()},
 	}, nil
+}
+
+// tell sets the condition of a step, sends its event, and returns its reason.
+func tell(o *helmv2.HelmRelease, pass *kube.Pass, d *release.Desired, step release.Outcome) string {
+	if c, ok := fluxrelease.Condition(&step, d); ok {
+		if c.Type == helmv2.ReleasedCondition {
+			status.Delete(o, helmv2.TestSuccessCondition, helmv2.RemediatedCondition)
+		}
+		status.Set(o, c)
+	}
+	event, ok := step.Event(d)
+	if ok {
+		pass.Event(kube.Event{Warning: event.Failed, Reason: event.Reason, Message: event.Message, Metadata: map[string]string{"revision": d.Chart.Version()}})
+	}
+	return event.Reason
+}
+
+// drift tells what differs from the release.
+func drift(o *helmv2.HelmRelease, pass *kube.Pass, d *release.Desired, outcome release.Outcome) {
+	message := outcome.Drifted(d)
+	switch {
+	case d.Policy.Drift == release.DriftIgnored:
+		status.Delete(o, helmv2.DriftedCondition)
+	case message == "":
+		status.Set(o, metav1.Condition{Type: helmv2.DriftedCondition, Status: metav1.ConditionFalse, Reason: helmv2.NoDriftDetectedReason, Message: "No drift detected"})
+	case status.Set(o, metav1.Condition{Type: helmv2.DriftedCondition, Status: metav1.ConditionTrue, Reason: helmv2.DriftDetectedReason, Message: message}):
+		pass.Event(kube.Event{Warning: true, Reason: helmv2.DriftDetectedReason, Message: message})
+	}
 }

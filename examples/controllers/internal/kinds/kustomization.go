@@ -2,13 +2,9 @@ package kinds
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -27,17 +23,12 @@ import (
 
 // Kustomization reconciles kustomize.toolkit.fluxcd.io Kustomization.
 func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1.Kustomization], error) {
-	k := &kustomization{env: env, waits: map[client.ObjectKey]*health{}}
+	k := &kustomization{env: env}
 	return add(ctx, env, k, kube.Options[*kustomizev1.Kustomization]{
 		Schedule: func(o *kustomizev1.Kustomization) kube.Schedule {
 			return kube.Schedule{Interval: o.GetRequeueAfter(), Retry: rt.Fixed(o.GetRetryInterval()), Timeout: o.GetTimeout(), Suspend: o.Spec.Suspend}
 		},
-		DependsOn: func(o *kustomizev1.Kustomization) (out []client.ObjectKey) {
-			for _, d := range o.GetDependsOn() {
-				out = append(out, client.ObjectKey{Namespace: or(d.Namespace, o.Namespace), Name: d.Name})
-			}
-			return out
-		},
+		DependsOn:  func(o *kustomizev1.Kustomization) []client.ObjectKey { return keys(o.Namespace, o.Spec.DependsOn) },
 		Depends:    k.sameRevision,
 		References: func(o *kustomizev1.Kustomization) []kube.Reference { return append(configRefs(o), sourceRef(o)) },
 		Watches:    append(configWatches(), sourceWatches("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact")...),
@@ -45,18 +36,8 @@ func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1
 }
 
 type kustomization struct {
-	env *Env
-
-	mu    sync.Mutex
-	waits map[client.ObjectKey]*health
-}
-
-// health is a wait for objects to become ready.
-type health struct {
-	revision   string
-	generation int64
-	done       bool
-	err        error
+	env   *Env
+	waits kube.Waits
 }
 
 // Reconcile applies what the source has.
@@ -73,8 +54,8 @@ func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomizat
 
 // deploy builds and applies an artifact, or goes on with the wait for it.
 func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact) kube.Result {
-	if h := r.waited(o, pass, artifact.Revision); h != nil {
-		return r.healthy(o, pass, artifact.Revision, h)
+	if waited, err := r.waits.End(pass, waitsFor(o, artifact.Revision)); waited {
+		return r.healthy(o, pass, artifact.Revision, err)
 	}
 	o.Status.LastAttemptedRevision = artifact.Revision
 	content, err := r.env.artifact(ctx, artifact)
@@ -108,21 +89,14 @@ func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization,
 	if err != nil {
 		return kube.Fail("ReconciliationFailed", err)
 	}
-	changed := set.Changed()
-	if o.Spec.Prune {
-		pruned, err := cluster.Prune(ctx, objects, nil)
-		if err == nil {
-			err = pruned.Err()
-		}
-		if err != nil {
-			return kube.Fail("PruneFailed", err)
-		}
-		changed = changed || pruned.Changed()
-		set.Changes = append(set.Changes, pruned.Changes...)
-	} else if err := forget(ctx, cluster, set); err != nil {
-		return kube.Fail("ReconciliationFailed", err)
+	pruned, err := cluster.Prune(ctx, objects, &ssa.PruneOptions{Orphan: !o.Spec.Prune})
+	if err == nil {
+		err = pruned.Err()
 	}
-	if changed {
+	if err != nil {
+		return kube.Fail("PruneFailed", err)
+	}
+	if set.Update(pruned); set.Changed() {
 		pass.Event(kube.Event{Reason: "Progressing", Message: set.Summary(), Metadata: map[string]string{"revision": revision}})
 	}
 	ids := checks(o, cluster, objects)
@@ -133,46 +107,28 @@ func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization,
 	return r.wait(o, pass, cluster, ids, revision)
 }
 
+// waitsFor tells one wait from another.
+func waitsFor(o *kustomizev1.Kustomization, revision string) string {
+	return fmt.Sprintf("%s %d", revision, o.Generation)
+}
+
 // wait watches the health of objects without holding a worker.
 func (r *kustomization) wait(o *kustomizev1.Kustomization, pass *kube.Pass, cluster *ssa.Client, ids []ssa.ObjectID, revision string) kube.Result {
-	h := &health{revision: revision, generation: o.Generation}
-	r.mu.Lock()
-	r.waits[pass.Key] = h
-	r.mu.Unlock()
 	message := fmt.Sprintf("running health checks for revision %s with a timeout of %v", revision, o.GetTimeout())
 	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionUnknown, Reason: "Progressing", Message: message})
 	const before = 500 * time.Millisecond // the pass itself times out
 	opts := &ssa.WaitOptions{AnyOwner: !o.Spec.Wait, Timeout: max(time.Until(pass.Deadline)-before, before)}
-	return kube.Wait("Progressing", message, rt.WakeWhen(func(ctx context.Context) {
+	return kube.Wait("Progressing", message, r.waits.Begin(pass, waitsFor(o, revision), func(ctx context.Context) error {
 		_, err := cluster.Wait(ctx, ids, opts)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if ctx.Err() == nil {
-			h.done, h.err = true, err
-		}
+		return err
 	}))
 }
 
-// waited returns the wait that this call of the pass goes on from.
-func (r *kustomization) waited(o *kustomizev1.Kustomization, pass *kube.Pass, revision string) *health {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h := r.waits[pass.Key]
-	delete(r.waits, pass.Key)
-	if h == nil || pass.Why != rt.CauseWoken || h.revision != revision || h.generation != o.Generation {
-		return nil
-	}
-	if !h.done {
-		h.err = errors.New("timeout waiting for the objects to become ready")
-	}
-	return h
-}
-
 // healthy ends a wait.
-func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, revision string, h *health) kube.Result {
-	if h.err != nil {
-		status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse, Reason: "HealthCheckFailed", Message: h.err.Error()})
-		return kube.Fail("HealthCheckFailed", in("health check failed", h.err))
+func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, revision string, err error) kube.Result {
+	if err != nil {
+		status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse, Reason: "HealthCheckFailed", Message: err.Error()})
+		return kube.Fail("HealthCheckFailed", in("health check failed", err))
 	}
 	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "all objects are ready"})
 	return r.done(o, pass, revision)
@@ -194,9 +150,7 @@ func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, revi
 
 // Finalize deletes what was applied, as the deletion policy says.
 func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
-	r.mu.Lock()
-	delete(r.waits, pass.Key)
-	r.mu.Unlock()
+	_, _ = r.waits.End(pass, "") // nothing waits for it any more
 	policy := o.GetDeletionPolicy()
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination || policy == kustomizev1.DeletionPolicyMirrorPrune && o.Spec.Prune
 	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {
@@ -238,34 +192,6 @@ func checks(o *kustomizev1.Kustomization, cluster *ssa.Client, objects []*unstru
 		ids = append(ids, ssa.ObjectID{Group: gv.Group, Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})
 	}
 	return ids
-}
-
-// forget drops from the inventory what is not applied any more, which is left
-// in the cluster.
-func forget(ctx context.Context, cluster *ssa.Client, set *ssa.ChangeSet) error {
-	inv, err := cluster.Inventory.Load(ctx)
-	if err != nil {
-		return err
-	}
-	keep := set.Objects()
-	n := len(inv.Entries)
-	inv.Entries = slices.DeleteFunc(inv.Entries, func(e ssa.Entry) bool { return !slices.Contains(keep, e.Object) })
-	if len(inv.Entries) == n {
-		return nil
-	}
-	return cluster.Inventory.Save(ctx, inv)
-}
-
-func isDir(tree fs.FS, name string) bool {
-	info, err := fs.Stat(tree, name)
-	return err == nil && info.IsDir()
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // sourceRef names the source of a Kustomization.

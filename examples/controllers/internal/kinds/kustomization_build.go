@@ -2,23 +2,18 @@ package kinds
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/meta"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/kustomize/sops"
 	"github.com/gitopskit/gitopskit/runtime/kube"
-	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/ssa"
 )
 
@@ -39,14 +34,6 @@ func (r *kustomization) refused(o *kustomizev1.Kustomization) error {
 	return r.env.Policy.Ref(o.Namespace, ref.Kind, ref.Namespace, ref.Name)
 }
 
-// refusal is the reason of a condition for a spec that is refused.
-func refusal(err error) string {
-	if _, denied := errors.AsType[*tenancy.DeniedError](err); denied {
-		return "AccessDenied"
-	}
-	return "UnsupportedField"
-}
-
 // build turns the artifact into objects.
 func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization, tree fs.FS) ([]*unstructured.Unstructured, error) {
 	var keys *sops.Keys
@@ -60,7 +47,11 @@ func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization,
 		}
 		tree = keys.FS(tree)
 	}
-	objects, err := kustomize.Build(ctx, tree, path.Clean("./"+o.Spec.Path), buildOptions(o))
+	opts, err := buildOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := kustomize.Build(ctx, tree, path.Clean("./"+o.Spec.Path), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -84,49 +75,29 @@ func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization,
 }
 
 // buildOptions are the fields of a spec that shape a build.
-func buildOptions(o *kustomizev1.Kustomization) *kustomize.Options {
+func buildOptions(o *kustomizev1.Kustomization) (*kustomize.Options, error) {
 	s := o.Spec
-	opts := &kustomize.Options{
-		Namespace: s.TargetNamespace, NamePrefix: s.NamePrefix, NameSuffix: s.NameSuffix,
-		Components: s.Components, IgnoreMissingComponents: s.IgnoreMissingComponents,
-	}
+	opts, err := edits(s.Patches, s.Images)
+	opts.Namespace, opts.NamePrefix, opts.NameSuffix = s.TargetNamespace, s.NamePrefix, s.NameSuffix
+	opts.Components, opts.IgnoreMissingComponents = s.Components, s.IgnoreMissingComponents
 	for _, m := range s.BuildMetadata {
 		opts.BuildMetadata = append(opts.BuildMetadata, string(m))
 	}
-	for _, p := range s.Patches {
-		patch := kustomize.Patch{Patch: p.Patch}
-		if t := p.Target; t != nil {
-			patch.Target = &kustomize.Target{
-				Group: t.Group, Version: t.Version, Kind: t.Kind, Namespace: t.Namespace, Name: t.Name,
-				LabelSelector: t.LabelSelector, AnnotationSelector: t.AnnotationSelector,
-			}
-		}
-		opts.Patches = append(opts.Patches, patch)
-	}
-	for _, i := range s.Images {
-		opts.Images = append(opts.Images, kustomize.Image{Name: i.Name, NewName: i.NewName, NewTag: i.NewTag, Digest: i.Digest})
-	}
-	return opts
+	return opts, err
 }
 
 // variables are those of the spec and of what it refers to; later ones win.
 func (r *kustomization) variables(ctx context.Context, namespace string, post *kustomizev1.PostBuild) (map[string]string, error) {
 	vars := map[string]string{}
 	for _, ref := range post.SubstituteFrom {
-		cm, secret := &corev1.ConfigMap{}, &corev1.Secret{}
-		var obj client.Object = cm
-		if ref.Kind == "Secret" {
-			obj = secret
-		}
-		err := r.env.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, obj)
+		data, err := r.env.data(ctx, ref.Kind, namespace, ref.Name)
 		if apierrors.IsNotFound(err) && ref.Optional {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err)
 		}
-		maps.Copy(vars, cm.Data)
-		for k, v := range secret.Data {
+		for k, v := range data {
 			vars[k] = string(v)
 		}
 	}
@@ -170,32 +141,17 @@ type statusInventory struct {
 
 // Load reads the inventory.
 func (s *statusInventory) Load(context.Context) (*ssa.Inventory, error) {
-	inv := &ssa.Inventory{}
-	if s.o.Status.Inventory == nil {
-		return inv, nil
+	inv, err := form[*ssa.Inventory](s.o.Status.Inventory)
+	if inv == nil {
+		inv = &ssa.Inventory{}
 	}
-	for _, e := range s.o.Status.Inventory.Entries {
-		id, err := ssa.ParseObjectID(e.ID)
-		if err != nil {
-			return nil, in("status.inventory", err)
-		}
-		inv.Entries = append(inv.Entries, ssa.Entry{Object: id, Version: e.Version})
-	}
-	return inv, nil
+	return inv, in("status.inventory", err)
 }
 
 // Save writes the inventory.
-func (s *statusInventory) Save(ctx context.Context, inv *ssa.Inventory) error {
-	s.o.Status.Inventory = &kustomizev1.ResourceInventory{Entries: []kustomizev1.ResourceRef{}}
-	for _, e := range inv.Entries {
-		s.o.Status.Inventory.Entries = append(s.o.Status.Inventory.Entries, kustomizev1.ResourceRef{ID: e.Object.Encode(), Version: e.Version})
+func (s *statusInventory) Save(ctx context.Context, inv *ssa.Inventory) (err error) {
+	if s.o.Status.Inventory, err = form[*kustomizev1.ResourceInventory](inv); err != nil {
+		return err
 	}
 	return s.pass.Record(ctx)
-}
-
-func secretName(ref *meta.LocalObjectReference) string {
-	if ref == nil {
-		return ""
-	}
-	return ref.Name
 }
