@@ -1,6 +1,7 @@
 package ssa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ type ApplyOptions struct {
 	// EstablishTimeout bounds the wait for CustomResourceDefinitions of the
 	// set to be served; 0 means one minute.
 	EstablishTimeout time.Duration
+	// DependencyTimeout bounds each wait for objects that others name in their
+	// annotation config.kubernetes.io/depends-on; 0 means five minutes.
+	DependencyTimeout time.Duration
 	// Verify says what suffices as evidence that an object is unchanged.
 	Verify Verify
 	// Explain fills in the Fields of all changes. Without it they are missing
@@ -57,7 +61,7 @@ func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured, o
 	if timeout <= 0 {
 		timeout = time.Minute
 	}
-	p, err := c.plan(ctx, objs, planOptions{verify: opts.Verify, explain: opts.Explain})
+	p, err := c.plan(ctx, objs, planOptions{verify: opts.Verify, explain: opts.Explain, patience: timeout, dependencies: cmp.Or(max(opts.DependencyTimeout, 0), defaultPatience)})
 	if err == nil {
 		err = p.run(ctx, timeout)
 	}
@@ -95,17 +99,26 @@ func (p *plan) run(ctx context.Context, establish time.Duration) error {
 	if err := p.retry(ctx, establish); err != nil {
 		return err
 	}
-	return p.apply(ctx, p.items)
+	if err := p.apply(ctx, p.items); err != nil {
+		return err
+	}
+	return p.changes().Err() // of what failed while the rest was applied
 }
 
-// refused returns the errors of items that failed and marks the rest skipped.
+// refused returns the errors of items that failed and marks the rest skipped. If
+// a part may be applied, it marks what needs them and returns none.
 func (p *plan) refused(items []*item) error {
 	var set ChangeSet
 	for _, it := range items {
 		set.Changes = append(set.Changes, it.change)
 	}
 	err := set.Err()
-	if err != nil {
+	switch {
+	case err == nil:
+	case p.client.Policy.Partial:
+		p.block()
+		return nil
+	default:
 		p.skip("another object failed")
 	}
 	return err
@@ -122,7 +135,7 @@ func (p *plan) skip(why string) {
 
 // due reports an object that differs and was not sent yet.
 func (it *item) due() bool {
-	return !it.sent && (it.change.Action == Created || it.change.Action == Configured)
+	return !it.sent && (it.change.Action == Created || it.change.Action == Configured || it.change.Action == Recreated)
 }
 
 // remember writes the union of the inventory and the set, if it grew.
@@ -131,10 +144,9 @@ func (p *plan) remember(ctx context.Context) error {
 	if p.client.holdsExactly(entries) {
 		return nil
 	}
-	store := p.client.inventory()
-	inventory, err := store.Load(ctx)
-	if err == nil && inventory.add(entries) {
-		err = store.Save(ctx, inventory)
+	inventory, err := p.client.load(ctx)
+	if err == nil && (inventory.add(entries) || p.client.Cluster != "" && inventory.Cluster == "") {
+		err = p.client.save(ctx, inventory)
 	}
 	if err != nil {
 		return err
@@ -155,7 +167,9 @@ func (p *plan) entries() []Entry {
 // kind after a failure.
 func (p *plan) apply(ctx context.Context, items []*item) error {
 	for len(items) > 0 {
-		same := slices.IndexFunc(items, func(it *item) bool { return rank(it.id.Kind) != rank(items[0].id.Kind) })
+		same := slices.IndexFunc(items, func(it *item) bool {
+			return rank(it.id.Kind) != rank(items[0].id.Kind) || it.depth != items[0].depth
+		})
 		if same < 0 {
 			same = len(items)
 		}
@@ -164,6 +178,7 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 		if err := p.tryLate(ctx, group); err != nil {
 			return err
 		}
+		p.await(ctx, group)
 		p.client.each(ctx, len(group), func(i int) {
 			if it := group[i]; it.due() && it.waits == "" {
 				p.applyOne(ctx, it)
@@ -182,7 +197,7 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 
 func (p *plan) applyOne(ctx context.Context, it *item) {
 	asked := time.Now()
-	live, err := p.client.send(ctx, it)
+	live, err := p.send(ctx, it)
 	it.sent = true
 	p.client.permitted(it, asked, err)
 	if err != nil {
@@ -190,15 +205,30 @@ func (p *plan) applyOne(ctx context.Context, it *item) {
 		return
 	}
 	it.change.UID, it.change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
-	it.change.Reason = ""
+	if it.change.Action != Recreated && !it.formers {
+		it.change.Reason = ""
+	}
 	p.confirmByServer(ctx, it, live)
+}
+
+// send makes an object what it should be.
+func (p *plan) send(ctx context.Context, it *item) (*unstructured.Unstructured, error) {
+	if it.change.Action == Recreated {
+		return p.recreate(ctx, it)
+	}
+	if it.formers {
+		if err := p.client.takeOver(ctx, it); err != nil {
+			return nil, fmt.Errorf("take over fields: %w", err)
+		}
+	}
+	return p.client.send(ctx, it)
 }
 
 // establish waits until the definitions that were changed are served.
 func (p *plan) establish(ctx context.Context, items []*item, timeout time.Duration) error {
 	var ids []ObjectID
 	for _, it := range items {
-		if it.id.Kind == "CustomResourceDefinition" && it.sent {
+		if it.id.Kind == "CustomResourceDefinition" && it.sent && it.change.Action != Failed {
 			ids = append(ids, it.id)
 		}
 	}
@@ -233,7 +263,7 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 	var waiting []*item
 	deadline := time.Now().Add(timeout)
 	for _, it := range p.items {
-		if it.waits == "" || it.late {
+		if it.waits == "" || it.late || it.dead {
 			continue
 		}
 		it.waits = ""

@@ -21,10 +21,10 @@ type baseline struct {
 	digest [sha256.Size]byte
 }
 
-// baselineOf takes the fields that manager applied to live. It is zero if
-// there are none.
-func baselineOf(live *unstructured.Unstructured, manager string) baseline {
-	return claimsOn(live, manager).baseline(live)
+// baselineOf takes the fields that manager applied to live, without those that
+// are ignored. It is zero if there are none.
+func baselineOf(live *unstructured.Unstructured, manager string, ignored []fieldpath.Path) baseline {
+	return claimsOn(live, manager).baseline(live, ignored)
 }
 
 // claims are the managed fields of an object that matter to one manager, as
@@ -47,10 +47,13 @@ func claimsOn(obj *unstructured.Unstructured, manager string) (c claims) {
 	return c
 }
 
-func (c claims) baseline(live *unstructured.Unstructured) baseline {
+func (c claims) baseline(live *unstructured.Unstructured, ignored []fieldpath.Path) baseline {
 	fields := fieldSet(c.own)
 	if fields == nil {
 		return baseline{}
+	}
+	if len(ignored) > 0 {
+		fields = fields.RecursiveDifference(fieldpath.NewSet(ignored...))
 	}
 	return baseline{fields: fields, digest: digest(live, fields)}
 }
@@ -78,8 +81,8 @@ func (b baseline) drifted(live *unstructured.Unstructured) bool {
 // ours again, is taken back, so that the server tells when the values differ.
 // Fields that only moved to a writer of a sub-resource do not count: the API
 // server moves some by itself whenever status is written (spec.metrics of a
-// HorizontalPodAutoscaler), for ever.
-func (c claims) difference(after claims) string {
+// HorizontalPodAutoscaler), for ever. Ignored fields do not count either.
+func (c claims) difference(after claims, ignored []fieldpath.Path) string {
 	if c.own != nil && after.own != nil && c.own.GetRawString() == after.own.GetRawString() {
 		return ""
 	}
@@ -89,6 +92,10 @@ func (c claims) difference(after claims) string {
 	}
 	if will == nil {
 		will = fieldpath.NewSet()
+	}
+	if len(ignored) > 0 {
+		others := fieldpath.NewSet(ignored...)
+		had, will = had.RecursiveDifference(others), will.RecursiveDifference(others)
 	}
 	if !had.Difference(will).Empty() {
 		return "gives up fields that another manager sets to the same values"

@@ -19,7 +19,11 @@ const (
 	Deleted    Action = "deleted"
 	Kept       Action = "kept"    // not pruned; Change.Reason says why
 	Skipped    Action = "skipped" // not reached, because of another failure
-	Failed     Action = "failed"  // Change.Err says why
+	Exempt     Action = "exempt"  // left alone, as its own policy says
+	// Recreated is an object that was deleted and created again, because a field
+	// cannot be changed.
+	Recreated Action = "recreated"
+	Failed    Action = "failed" // Change.Err says why
 	// Contested is an object that somebody changes again and again: it was
 	// repaired a moment ago and left alone this time; Change.Rival says more.
 	Contested Action = "contested"
@@ -36,6 +40,9 @@ type Change struct {
 	// state, for Created and Configured. Secret values are masked. See
 	// ApplyOptions.Explain for when they are missing.
 	Fields []FieldChange
+	// Foreign names the other owner or tool whose marks the object carried before
+	// it was applied, see Policy.Foreign.
+	Foreign string
 	// Rival is set for an object that is Configured or Contested because
 	// somebody changed it since it was last applied, if a [Store] noticed.
 	Rival *Rival
@@ -78,18 +85,20 @@ func (s *ChangeSet) Count(actions ...Action) int {
 	return n
 }
 
-// Changed reports whether anything was or would be created, configured or deleted.
-func (s *ChangeSet) Changed() bool { return s.Count(Created, Configured, Deleted) > 0 }
+// Changed reports whether anything was or would be created, configured,
+// recreated or deleted.
+func (s *ChangeSet) Changed() bool { return s.Count(Created, Configured, Recreated, Deleted) > 0 }
 
 // Objects returns the identities of all objects that exist after the call as
-// far as it knows: those created, configured, unchanged or contested.
+// far as it knows: those created, configured, recreated,
+// unchanged or contested. What is exempt is not among them: nobody need wait for it.
 func (s *ChangeSet) Objects() []ObjectID {
 	var ids []ObjectID
 	for _, c := range s.Changes {
 		switch c.Action {
-		case Created, Configured, Unchanged, Contested:
+		case Created, Configured, Recreated, Unchanged, Contested:
 			ids = append(ids, c.Object)
-		case Deleted, Kept, Skipped, Failed:
+		case Deleted, Kept, Exempt, Skipped, Failed:
 		}
 	}
 	return ids
@@ -116,7 +125,7 @@ func (s *ChangeSet) Update(later *ChangeSet) {
 // unchanged". Actions that did not occur are left out.
 func (s *ChangeSet) Summary() string {
 	var parts []string
-	for _, a := range []Action{Created, Configured, Deleted, Unchanged, Contested, Kept, Skipped, Failed} {
+	for _, a := range []Action{Created, Configured, Recreated, Deleted, Unchanged, Contested, Exempt, Kept, Skipped, Failed} {
 		if n := s.Count(a); n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, a))
 		}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/dynamic"
 )
@@ -40,11 +41,17 @@ type Client struct {
 	// Inventory remembers which objects the owner has. Nil means a ConfigMap
 	// called "<Owner.Name>-inventory" in the owner's namespace.
 	Inventory InventoryStore
+	// Cluster is the identity of the cluster, see [ClusterID]. If it is set, the
+	// inventory remembers it, and an inventory of another cluster is an error that
+	// matches [ErrOtherCluster].
+	Cluster types.UID
 	// DefaultNamespace is given to namespaced objects that have none; empty
 	// means that such an object is an error.
 	DefaultNamespace string
 	// Concurrency is the number of requests at a time; 0 means 8.
 	Concurrency int
+	// Policy says how to deal with what is in the way.
+	Policy Policy
 	// Store, if set, knows the applied objects from a watch, so that what is
 	// unchanged and what is awaited costs no request. Its group must be the
 	// owner's and its cluster that of Dynamic.
@@ -75,6 +82,7 @@ func (c *Client) validate() error {
 	if c.Store != nil && c.Store.group() != c.Owner.group() {
 		errs = append(errs, fmt.Errorf("%w: Client.Store is of the group %s, the owner of %s", ErrInvalid, c.Store.group(), c.Owner.group()))
 	}
+	errs = append(errs, c.Policy.validate())
 	if c.Inventory == nil {
 		for _, problem := range validation.IsDNS1123Label(c.Owner.Namespace) {
 			errs = append(errs, fmt.Errorf("%w: Owner.Namespace %q, of the inventory: %s", ErrInvalid, c.Owner.Namespace, problem))

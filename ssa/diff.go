@@ -39,7 +39,7 @@ func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, op
 	set := p.changes()
 	inventory := &Inventory{}
 	if !c.holdsExactly(p.entries()) {
-		if inventory, err = c.inventory().Load(ctx); err != nil {
+		if inventory, err = c.load(ctx); err != nil {
 			return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 		}
 	}

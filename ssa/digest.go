@@ -1,6 +1,7 @@
 package ssa
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // sum is a digest, half a SHA-256: enough to tell values apart. It is zero
@@ -54,14 +56,11 @@ func digestsOf(live *unstructured.Unstructured) digests {
 	return out
 }
 
-// bodyOf returns the digest of an apply body.
-func bodyOf(obj *unstructured.Unstructured) sum { return sumOf(appendValue(nil, obj.Object)) }
-
 // ownedOf returns the digest of what manager applied to live: the fields and
 // their values, and the order of owned items in lists. It is zero if that
 // cannot be told from the object alone: the manager has no entry in the managed
 // fields, or more than one, or a field it owns is not found.
-func ownedOf(live *unstructured.Unstructured, manager string) sum {
+func ownedOf(live *unstructured.Unstructured, manager string, ignored []fieldpath.Path) sum {
 	metadata, _ := live.Object["metadata"].(map[string]any) // a live object has one
 	entries, _ := metadata["managedFields"].([]any)         // may be absent
 	var own map[string]any
@@ -79,11 +78,31 @@ func ownedOf(live *unstructured.Unstructured, manager string) sum {
 	if !ok {
 		return sum{}
 	}
+	if len(ignored) > 0 {
+		fields = without(fields, ignored)
+	}
 	buf, ok := appendOwned(appendValue(nil, own["apiVersion"]), fields, live.Object)
 	if !ok {
 		return sum{}
 	}
 	return sumOf(buf)
+}
+
+// without returns managed fields less some.
+func without(fields map[string]any, ignored []fieldpath.Path) map[string]any {
+	out := map[string]any{}
+	data, err := json.Marshal(fields)
+	set := &fieldpath.Set{}
+	if err == nil {
+		err = set.FromJSON(bytes.NewReader(data))
+	}
+	if err == nil {
+		data, err = set.RecursiveDifference(fieldpath.NewSet(ignored...)).ToJSON()
+	}
+	if err != nil || json.Unmarshal(data, &out) != nil {
+		return fields // others may then change less
+	}
+	return out
 }
 
 // appendOwned writes the part of value that fields names, in the format of

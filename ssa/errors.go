@@ -30,13 +30,19 @@ var (
 	// ErrUnavailable: no answer, or an answer that says the server cannot
 	// serve now. Try again.
 	ErrUnavailable = errors.New("cluster unavailable")
+	// ErrForeign: the object belongs to another owner or tool.
+	ErrForeign = errors.New("object belongs to somebody else")
+	// ErrGuarded: a prune would delete more than its guard allows.
+	ErrGuarded = errors.New("not deleted")
+	// ErrOtherCluster: the inventory is of another cluster than the client's.
+	ErrOtherCluster = errors.New("another cluster")
 	// ErrNotReady: objects did not become ready, or not gone, in time.
 	ErrNotReady = errors.New("not ready")
 )
 
 // ObjectError says which operation failed on which object.
 type ObjectError struct {
-	// Op is "read", "validate", "apply", "delete", "watch" or "wait".
+	// Op is "read", "validate", "apply", "recreate", "delete", "watch" or "wait".
 	Op     string
 	Object ObjectID
 	// Err matches one of the classes above. For Secrets it holds the reason
@@ -67,7 +73,7 @@ func objectError(op string, id ObjectID, err error) error {
 
 // classify returns the class of an error, nil if it has one or is the context's.
 func classify(err error) error {
-	for _, class := range []error{ErrInvalid, ErrUnknownKind, ErrForbidden, ErrConflict, ErrUnavailable, ErrNotReady, context.Canceled, context.DeadlineExceeded} {
+	for _, class := range []error{ErrInvalid, ErrUnknownKind, ErrForbidden, ErrConflict, ErrUnavailable, ErrForeign, ErrGuarded, ErrOtherCluster, ErrNotReady, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, class) {
 			return nil
 		}

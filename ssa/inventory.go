@@ -63,6 +63,8 @@ func (e *Entry) UnmarshalJSON(data []byte) error {
 // {"entries": [{"id": …, "v": …}]}.
 type Inventory struct {
 	Entries []Entry `json:"entries"`
+	// Cluster is where the objects are, see [ClusterID]; empty if nobody said.
+	Cluster types.UID `json:"cluster,omitempty"`
 	// Version is for the use of the store, to notice other writers.
 	Version string `json:"-"`
 }

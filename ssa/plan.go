@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // plan is what has to be done for a set of objects, found out without
@@ -28,6 +30,9 @@ type planOptions struct {
 	unmask  bool // show the values of Secrets in the changes
 	explain bool // find out which fields differ, also if that takes a request
 	diff    bool // nothing will be sent
+	// patience bounds the waits for what has to happen before the plan can go on.
+	patience     time.Duration
+	dependencies time.Duration // bounds the waits for what objects need
 }
 
 // item is one object of a plan.
@@ -45,7 +50,16 @@ type item struct {
 	// changes the definition of its kind.
 	redefined bool
 	sent      bool // it was really applied, or that was tried
-	change    Change
+	// yielded is what is sent in place of obj, with ignored fields as others
+	// want them; nil if it is obj. ignored are the places of these fields.
+	yielded *unstructured.Unstructured
+	ignored []fieldpath.Path
+	needs   []ObjectID // objects it says it needs, of the set or not
+	depth   int        // how many objects of the set come before it by that
+	planned sum        // of the live object that is to be recreated
+	dead    bool       // it will not be tried again
+	formers bool       // there are fields to take over before it is applied
+	change  Change
 	evidence
 }
 
@@ -64,6 +78,9 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, op
 		p.items = append(p.items, &item{obj: obj})
 	}
 	if err := p.resolve(); err != nil {
+		return nil, err
+	}
+	if err := p.arrange(); err != nil {
 		return nil, err
 	}
 	p.first(ctx)
@@ -106,7 +123,7 @@ func (p *plan) resolve() error {
 		}
 		seen[it.id] = true
 		if err != nil {
-			errs = append(errs, objectError("read", it.id, err))
+			errs = append(errs, p.reject(it, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -227,6 +244,7 @@ func (it *item) expect() {
 // try fills in the changes of those items that need not wait, by dry runs.
 func (p *plan) try(ctx context.Context, items []*item) {
 	p.settle(ctx, items)
+	p.exempt(items)
 	live := p.live(ctx, items)
 	p.prove(ctx, items, live)
 	p.client.each(ctx, len(items), func(i int) {
@@ -297,14 +315,34 @@ func commonNamespace(items []*item) string {
 // is not there or moved on since it was read, another read.
 func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstructured) Change {
 	change := Change{Object: it.id, Version: it.change.Version}
+	read := func() (err error) {
+		live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			live, err = nil, nil
+		}
+		return err
+	}
+	failed := func(op string, err error) Change {
+		change.Action, change.Err = Failed, objectError(op, it.id, err)
+		return change
+	}
+	careful := p.careful(it)
+	if careful && live == nil {
+		if err := read(); err != nil {
+			return failed("read", err)
+		}
+	}
 	const attempts = 5
 	for range attempts {
+		if p.exemptLive(it, live) {
+			return it.change
+		}
+		it.yielded, it.ignored = p.yield(it, live)
 		asked := time.Now()
 		merged, err := p.client.send(ctx, it, metav1.DryRunAll)
 		p.client.permitted(it, asked, err)
 		if err != nil {
-			change.Action, change.Err = Failed, objectError("validate", it.id, err)
-			return change
+			return p.refuse(ctx, it, live, err)
 		}
 		if merged.GetResourceVersion() == "" { // nothing is stored, so a new object has none
 			change.Action, change.Fields = Created, differences(nil, it.obj, p.unmask)
@@ -317,20 +355,22 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 			}
 			return it.change
 		}
-		if live == nil || live.GetResourceVersion() != merged.GetResourceVersion() {
-			live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
-			if err != nil && !apierrors.IsNotFound(err) {
-				change.Action, change.Err = Failed, objectError("read", it.id, err)
-				return change
-			}
+		if live != nil && live.GetResourceVersion() == merged.GetResourceVersion() {
+			return p.judge(ctx, it, live, merged)
 		}
-		if err == nil && live.GetResourceVersion() == merged.GetResourceVersion() {
+		if err := read(); err != nil {
+			return failed("read", err)
+		}
+		if live != nil && !careful && !p.exemptLive(it, live) && live.GetResourceVersion() == merged.GetResourceVersion() {
 			return p.judge(ctx, it, live, merged)
 		}
 	}
-	change.Action, change.Err = Failed, objectError("validate", it.id,
-		fmt.Errorf("%w: it changed at each of %d attempts to compare it", ErrConflict, attempts))
-	return change
+	return failed("validate", fmt.Errorf("%w: it changed at each of %d attempts to compare it", ErrConflict, attempts))
+}
+
+// careful reports an item whose live object decides what is sent.
+func (p *plan) careful(it *item) bool {
+	return p.client.Owner.says(it.obj, "ssa", "IfNotPresent") || len(p.ignored(it.obj)) > 0
 }
 
 // judge compares an object with what applying would make of it.
@@ -338,16 +378,23 @@ func (p *plan) judge(ctx context.Context, it *item, live, merged *unstructured.U
 	manager := p.client.manager()
 	change := Change{Object: it.id, Version: it.change.Version}
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
+	if !p.admit(it, live, &change) {
+		return change
+	}
 	change.Fields = differences(live, merged, p.unmask)
 	if len(change.Fields) == 0 {
-		change.Reason = claimsOn(live, manager).difference(claimsOn(merged, manager))
+		change.Reason = claimsOn(live, manager).difference(claimsOn(merged, manager), it.ignored)
+	}
+	if names := p.formers(it, live); len(names) > 0 {
+		it.formers = true
+		change.Reason = "takes over the fields of " + strings.Join(names, ", ")
 	}
 	if len(change.Fields) > 0 || change.Reason != "" {
 		change.Action = Configured
 		p.contest(it, live, &change)
 		return change
 	}
-	change.Action = Unchanged
+	change.Action, change.Reason = Unchanged, p.distrust(live)
 	it.change = change
 	p.confirmByServer(ctx, it, merged)
 	return it.change
@@ -355,7 +402,11 @@ func (p *plan) judge(ctx context.Context, it *item, live, merged *unstructured.U
 
 // send applies an object; dryRun is empty or metav1.DryRunAll.
 func (c *Client) send(ctx context.Context, it *item, dryRun ...string) (*unstructured.Unstructured, error) {
-	obj, err := c.resource(it.mapping, it.id.Namespace).Apply(ctx, it.id.Name, it.obj, metav1.ApplyOptions{
+	body := it.yielded
+	if body == nil {
+		body = it.obj
+	}
+	obj, err := c.resource(it.mapping, it.id.Namespace).Apply(ctx, it.id.Name, body, metav1.ApplyOptions{
 		FieldManager: c.manager(),
 		Force:        true,
 		DryRun:       dryRun,

@@ -1,9 +1,11 @@
 package ssa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,6 +23,15 @@ type PruneOptions struct {
 	// Orphan deletes nothing: what left the set leaves the inventory, and stays
 	// in the cluster with the labels of its owner.
 	Orphan bool
+	// HandedOver names objects that another owner is about to have, or has: they
+	// leave the inventory and stay, whatever their labels say.
+	HandedOver []ObjectID
+	// Guard stops the prune if it would delete too much; nil stops nothing.
+	Guard *PruneGuard
+	// DependencyTimeout bounds each wait for objects to be gone before those are
+	// deleted that they named in their annotation config.kubernetes.io/depends-on;
+	// 0 means five minutes.
+	DependencyTimeout time.Duration
 }
 
 // Prune deletes the objects in the owner's inventory that are not in keep, in
@@ -52,8 +63,7 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	if c.holdsExactly(kept) {
 		return set, nil
 	}
-	store := c.inventory()
-	inventory, err := store.Load(ctx)
+	inventory, err := c.load(ctx)
 	if err != nil {
 		return set, err
 	}
@@ -63,7 +73,7 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 		return set, nil
 	}
 	remaining := kept
-	victims := c.remove(ctx, stale, opts)
+	victims, guarded := c.remove(ctx, stale, len(inventory.Entries), opts)
 	for i, v := range victims {
 		if v == nil { // ctx ended before its turn
 			err := objectError("delete", stale[i].Object, context.Cause(ctx))
@@ -73,6 +83,9 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 			remaining = append(remaining, stale[i])
 		}
 		set.Changes = append(set.Changes, v.change)
+	}
+	if guarded != nil {
+		return set, guarded
 	}
 	before := inventory.Entries
 	inventory.Entries = nil
@@ -88,39 +101,102 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	// cannot be, the next run finds them gone.
 	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err = store.Save(saveCtx, inventory)
+	err = c.save(saveCtx, inventory)
 	return set, errors.Join(set.Err(), err)
 }
 
-// remove deletes what is stale, kind by kind. Those whose turn did not come
-// before ctx ended are nil.
-func (c *Client) remove(ctx context.Context, stale []Entry, opts *PruneOptions) []*victim {
+// remove deletes what is stale, in order. Those whose turn did not come before
+// ctx ended are nil. The error says why nothing was deleted.
+func (c *Client) remove(ctx context.Context, stale []Entry, total int, opts *PruneOptions) ([]*victim, error) {
+	if opts == nil {
+		opts = &PruneOptions{}
+	}
 	victims := make([]*victim, len(stale))
-	if opts != nil && opts.Orphan {
-		for i, entry := range stale {
-			victims[i] = &victim{change: Change{Object: entry.Object, Version: entry.Version, Action: Kept, Reason: "it is left in the cluster, as asked"}}
+	c.each(ctx, len(stale), func(i int) {
+		switch why := ""; {
+		case opts.Orphan:
+			why = "it is left in the cluster, as asked"
+			fallthrough
+		case slices.Contains(opts.HandedOver, stale[i].Object):
+			why = cmp.Or(why, "it is handed over")
+			victims[i] = &victim{change: Change{Object: stale[i].Object, Version: stale[i].Version, Action: Kept, Reason: why}}
+		default:
+			victims[i] = c.victim(ctx, stale[i])
 		}
-		return victims
+	})
+	if ctx.Err() != nil {
+		return make([]*victim, len(stale)), nil
 	}
-	propagation := metav1.DeletePropagationBackground
-	if opts != nil && opts.Propagation != "" {
-		propagation = opts.Propagation
-	}
-	for begin := 0; begin < len(stale); {
-		end := begin
-		for end < len(stale) && rank(stale[end].Object.Kind) == rank(stale[begin].Object.Kind) {
-			end++
-		}
-		c.each(ctx, end-begin, func(i int) {
-			v := c.victim(ctx, stale[begin+i])
+	if err := opts.Guard.check(victims, total); err != nil {
+		for _, v := range victims {
 			if v.change.Action == Deleted && v.live != nil {
+				v.change.Action, v.change.Reason, v.remember = Kept, "the guard of the prune stopped it", true
+			}
+		}
+		return victims, err
+	}
+	propagation := cmp.Or(opts.Propagation, metav1.DeletePropagationBackground)
+	patience := cmp.Or(max(opts.DependencyTimeout, 0), defaultPatience)
+	for _, group := range c.sequence(victims) {
+		c.awaitDependants(ctx, group, victims, patience)
+		if ctx.Err() != nil {
+			break
+		}
+		c.each(ctx, len(group), func(i int) {
+			if v := group[i]; v.change.Action == Deleted && v.live != nil {
 				v.delete(ctx, propagation)
 			}
-			victims[begin+i] = v
+			group[i].handled = true
 		})
-		begin = end
 	}
-	return victims
+	for i, v := range victims {
+		if !v.handled {
+			victims[i] = nil
+		}
+	}
+	return victims, nil
+}
+
+// sequence groups victims that may be deleted at the same time: dependants
+// before what they need, and kind by kind.
+func (c *Client) sequence(victims []*victim) [][]*victim {
+	g := graph{}
+	for _, v := range victims {
+		g[v.change.Object] = nil
+		if v.live != nil {
+			v.needs, _ = dependencies(v.live) // was valid when it was applied; else it has no say
+			g[v.change.Object] = v.needs
+		}
+	}
+	depths, _ := g.depths() // members of a cycle have no order
+	sorted := slices.Clone(victims)
+	slices.SortStableFunc(sorted, func(a, b *victim) int { return depths[b.change.Object] - depths[a.change.Object] })
+	var groups [][]*victim
+	for i, v := range sorted {
+		id := v.change.Object
+		if i == 0 || rank(sorted[i-1].change.Object.Kind) != rank(id.Kind) || depths[sorted[i-1].change.Object] != depths[id] {
+			groups = append(groups, nil)
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], v)
+	}
+	return groups
+}
+
+// awaitDependants waits until what needs an object of the group is gone, or the
+// time is over, after which the deletion goes on as without the annotation.
+func (c *Client) awaitDependants(ctx context.Context, group, victims []*victim, patience time.Duration) {
+	var ids []ObjectID
+	for _, v := range victims {
+		if !v.handled || v.live == nil || v.change.Action != Deleted {
+			continue
+		}
+		if slices.ContainsFunc(group, func(other *victim) bool { return other.live != nil && slices.Contains(v.needs, other.change.Object) }) {
+			ids = append(ids, v.change.Object)
+		}
+	}
+	if len(ids) > 0 {
+		_, _ = c.WaitDeleted(ctx, ids, &WaitOptions{AnyOwner: true, Timeout: patience}) //nolint:errcheck // documented: it goes on
+	}
 }
 
 // keep returns the identities of the objects that must stay, in the form that
@@ -150,6 +226,8 @@ type victim struct {
 	live     *unstructured.Unstructured // nil if it does not exist
 	remember bool                       // it stays in the inventory
 	change   Change
+	needs    []ObjectID // what it said it needs
+	handled  bool       // its turn has come
 }
 
 // victim reads a stale object and decides what is to become of it.
@@ -175,6 +253,9 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 		v.change.Action, v.change.Reason = Kept, fmt.Sprintf("it no longer carries the labels of %s", c.Owner)
 	case c.Owner.pruneDisabled(v.live):
 		v.change.Action, v.change.Reason = Kept, c.Owner.group()+"/prune is disabled on it"
+		v.remember = true
+	case c.Owner.optedOut(v.live) != "" && !c.Policy.DistrustLive:
+		v.change.Action, v.change.Reason = Kept, c.Owner.optedOut(v.live)+" on it"
 		v.remember = true
 	case v.live.GetDeletionTimestamp() != nil:
 		v.change.Reason = "its deletion is under way"

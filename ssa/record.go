@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // record is what a store keeps of an object.
@@ -18,6 +19,7 @@ type record struct {
 	message  string
 	digests  digests
 	receipt  receipt
+	optOut   string // how the object asks not to be touched
 }
 
 // receipt is what the server confirmed: that applying body by manager leaves
@@ -35,6 +37,8 @@ type receipt struct {
 	broken bool
 	// drifted is true if somebody has changed what manager owns since.
 	drifted bool
+	// ignored are the fields that others may change.
+	ignored []fieldpath.Path
 }
 
 // take takes in an event of the stream.
@@ -63,7 +67,7 @@ func (k *kindStore) take(obj *unstructured.Unstructured, gone bool) {
 func (k *kindStore) put(key types.NamespacedName, r *record, obj *unstructured.Unstructured) *record {
 	next := &record{
 		uid: obj.GetUID(), version: obj.GetResourceVersion(), owner: k.ownerOf(obj),
-		deleting: obj.GetDeletionTimestamp() != nil, digests: digestsOf(obj),
+		deleting: obj.GetDeletionTimestamp() != nil, digests: digestsOf(obj), optOut: Owner{Group: k.store.group()}.optedOut(obj),
 	}
 	status := statusOf(obj)
 	next.state, next.message = status.State, status.Message
@@ -86,7 +90,7 @@ func (r *receipt) compare(obj *unstructured.Unstructured) {
 	if r.manager == "" {
 		return
 	}
-	same := r.owned != sum{} && ownedOf(obj, r.manager) == r.owned
+	same := r.owned != sum{} && ownedOf(obj, r.manager, r.ignored) == r.owned
 	r.broken = r.broken || !same || !r.proven
 	r.drifted = r.drifted || !same
 }
@@ -110,13 +114,14 @@ type confirmation struct {
 	manager string
 	turn    uint64
 	proven  bool
+	ignored []fieldpath.Path
 }
 
 // confirm takes in what a client learnt. It may be older than what is known.
 func (k *kindStore) confirm(c confirmation) {
 	obj := c.live
 	key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
-	owned := ownedOf(obj, c.manager)
+	owned := ownedOf(obj, c.manager, c.ignored)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.records[key]
@@ -128,7 +133,7 @@ func (k *kindStore) confirm(c confirmation) {
 	case r == nil || older(r.version, obj.GetResourceVersion()):
 		r = k.put(key, r, obj)
 	}
-	receipt := receipt{body: c.body, manager: c.manager, turn: c.turn, at: time.Now().Unix(), owned: owned, proven: c.proven}
+	receipt := receipt{body: c.body, manager: c.manager, turn: c.turn, at: time.Now().Unix(), owned: owned, proven: c.proven, ignored: c.ignored}
 	if r.version != obj.GetResourceVersion() && r.digests != digestsOf(obj) {
 		// Written between the answer and now: nothing of that was compared, and the
 		// object is no longer there to do it.

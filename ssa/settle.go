@@ -23,7 +23,7 @@ type evidence struct {
 // ever decides that nothing has to be sent.
 func (p *plan) settle(ctx context.Context, items []*item) {
 	for _, it := range items {
-		it.evidence = evidence{}
+		it.evidence = evidence{settled: it.dead}
 	}
 	if p.verify == VerifyAlways || !p.client.Store.ready(ctx) {
 		return
@@ -31,7 +31,7 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 	kinds := map[string]*kindStore{}
 	owner, manager := p.client.Owner.String(), p.client.manager()
 	for _, it := range items {
-		if it.mapping == nil || it.waits != "" {
+		if it.mapping == nil || it.waits != "" || it.dead {
 			continue
 		}
 		resource := it.mapping.Resource.String()
@@ -44,16 +44,34 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 			continue
 		}
 		if it.body == (sum{}) {
-			it.body = bodyOf(it.obj)
+			it.body = p.bodyOf(it.obj)
 		}
 		e := evidence{kind: k, body: it.body, turn: k.now()}
 		e.stand, e.record = k.standing(it.key(), owner, manager, it.body)
 		it.evidence = e
+		if e.record.optOut != "" && !p.client.Policy.DistrustLive {
+			it.leave(e.record.optOut + " on the live object")
+			it.change.UID, it.change.ResourceVersion = e.record.uid, e.record.version
+			continue
+		}
 		if e.stand == drifted && !p.diff {
 			p.rest(it)
 		}
 	}
 	p.accept(ctx, items, func(it *item) bool { return it.stand == unchanged })
+}
+
+// bodyOf is the digest of what is asked for: the object, and what of it is left
+// to others.
+func (p *plan) bodyOf(obj *unstructured.Unstructured) sum {
+	buf := appendValue(nil, obj.Object)
+	for _, pointer := range p.ignored(obj) {
+		for _, token := range pointer {
+			buf = appendText(buf, token)
+		}
+		buf = append(buf, '/')
+	}
+	return sumOf(buf)
 }
 
 func (it *item) key() types.NamespacedName {
@@ -113,7 +131,7 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 	proven := make([]bool, len(items))
 	p.client.each(ctx, len(items), func(i int) {
 		it := items[i]
-		if have := live[it.id]; have != nil && !it.settled && it.mapping != nil && it.waits == "" && it.stand == unknown {
+		if have := live[it.id]; have != nil && !it.settled && len(p.formers(it, have)) == 0 && !p.exemptLive(it, have) && it.mapping != nil && it.waits == "" && it.stand == unknown {
 			proven[i], _ = p.client.Prover.Unchanged(ctx, have, it.obj, p.client.manager())
 		}
 	})
@@ -134,11 +152,11 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 // confirm remembers that live is what applying the item results in.
 func (p *plan) confirm(it *item, live *unstructured.Unstructured, proven bool) {
 	if it.kind == nil {
-		it.change.baseline = baselineOf(live, p.client.manager())
+		it.change.baseline = baselineOf(live, p.client.manager(), it.ignored)
 		return
 	}
 	it.change.followed = true
-	it.kind.confirm(confirmation{live: live, body: it.body, manager: p.client.manager(), turn: it.turn, proven: proven})
+	it.kind.confirm(confirmation{live: live, body: it.body, manager: p.client.manager(), turn: it.turn, proven: proven, ignored: it.ignored})
 }
 
 // confirmByServer is confirm for an answer of the server, on which the prover is
