@@ -53,7 +53,7 @@ func (c claims) baseline(live *unstructured.Unstructured, ignored []fieldpath.Pa
 		return baseline{}
 	}
 	if len(ignored) > 0 {
-		fields = fields.RecursiveDifference(fieldpath.NewSet(ignored...))
+		fields = fields.Leaves().RecursiveDifference(fieldpath.NewSet(ignored...)) // leaves, or a parent would become one
 	}
 	return baseline{fields: fields, digest: digest(live, fields)}
 }

@@ -60,6 +60,9 @@ func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, op
 type FieldChange struct {
 	// Path of the field, as in "spec.template.spec.containers[0].image".
 	Path string
+	// Pointer is the path as a JSON pointer (RFC 6901), as in
+	// "/spec/template/spec/containers/0/image"; empty for a whole object.
+	Pointer string
 	// Old and New are the values, nil for an absent field. Maps and lists
 	// appear whole where the other side has nothing.
 	Old, New any
@@ -107,7 +110,7 @@ func differences(live, want *unstructured.Unstructured, unmask bool) []FieldChan
 		return []FieldChange{{Path: "", New: desired}}
 	}
 	var out []FieldChange
-	compare("", old, desired, &out)
+	compare("", "", old, desired, &out)
 	return out
 }
 
@@ -161,7 +164,7 @@ func mask(secret, other map[string]any, mark string) map[string]any {
 	return out
 }
 
-func compare(path string, old, want any, out *[]FieldChange) {
+func compare(path, pointer string, old, want any, out *[]FieldChange) {
 	if reflect.DeepEqual(old, want) {
 		return
 	}
@@ -176,7 +179,7 @@ func compare(path string, old, want any, out *[]FieldChange) {
 			keys[k] = true
 		}
 		for _, k := range slices.Sorted(maps.Keys(keys)) {
-			compare(join(path, k), oldMap[k], wantMap[k], out)
+			compare(join(path, k), pointer+"/"+escape(k), oldMap[k], wantMap[k], out)
 		}
 		return
 	}
@@ -184,12 +187,15 @@ func compare(path string, old, want any, out *[]FieldChange) {
 	wantList, both := want.([]any)
 	if isList && both && len(oldList) == len(wantList) {
 		for i := range oldList {
-			compare(fmt.Sprintf("%s[%d]", path, i), oldList[i], wantList[i], out)
+			compare(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s/%d", pointer, i), oldList[i], wantList[i], out)
 		}
 		return
 	}
-	*out = append(*out, FieldChange{Path: path, Old: old, New: want})
+	*out = append(*out, FieldChange{Path: path, Pointer: pointer, Old: old, New: want})
 }
+
+// escape writes a name as a part of a JSON pointer.
+func escape(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
 
 func join(path, key string) string {
 	if strings.ContainsAny(key, "./") {

@@ -97,7 +97,7 @@ func without(fields map[string]any, ignored []fieldpath.Path) map[string]any {
 		err = set.FromJSON(bytes.NewReader(data))
 	}
 	if err == nil {
-		data, err = set.RecursiveDifference(fieldpath.NewSet(ignored...)).ToJSON()
+		data, err = set.Leaves().RecursiveDifference(fieldpath.NewSet(ignored...)).ToJSON() // leaves, or a parent would become one
 	}
 	if err != nil || json.Unmarshal(data, &out) != nil {
 		return fields // others may then change less

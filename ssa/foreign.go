@@ -36,8 +36,8 @@ func (c *Client) foreign(live *unstructured.Unstructured) string {
 		return "Argo CD application " + app
 	case labels["argocd.argoproj.io/instance"] != "":
 		return "Argo CD application " + labels["argocd.argoproj.io/instance"]
-	case labels["applyset.kubernetes.io/part-of"] != "":
-		return "ApplySet " + labels["applyset.kubernetes.io/part-of"]
+	case labels[applySetPartOf] != "" && labels[applySetPartOf] != c.applySet():
+		return "ApplySet " + labels[applySetPartOf]
 	case annotations["config.k8s.io/owning-inventory"] != "":
 		return "inventory " + annotations["config.k8s.io/owning-inventory"]
 	}

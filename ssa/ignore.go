@@ -254,7 +254,8 @@ func itemElement(index int, item any, set *fieldpath.Set) fieldpath.PathElement 
 	return found
 }
 
-// remove deletes what a pointer names from a tree of maps and lists.
+// remove deletes what a pointer names from a tree of maps and lists, and what
+// is left empty by that: an empty map would be ours as a whole.
 func remove(tree map[string]any, pointer []string) { edit(tree, pointer, nil, true) }
 
 // replace sets what a pointer names in a tree of maps and lists.
@@ -262,30 +263,34 @@ func replace(tree map[string]any, pointer []string, v any) {
 	edit(tree, pointer, runtime.DeepCopyJSONValue(v), false)
 }
 
-// edit returns a tree without what a pointer names, or with another value there.
-func edit(tree any, pointer []string, v any, gone bool) any {
+// edit returns a tree without what a pointer names, or with another value there,
+// and whether that leaves nothing.
+func edit(tree any, pointer []string, v any, gone bool) (edited any, empty bool) {
 	if len(pointer) == 0 {
-		return v
+		return v, gone
 	}
 	token, rest := pointer[0], pointer[1:]
 	switch node := tree.(type) {
 	case map[string]any:
-		if len(rest) == 0 && gone {
-			delete(node, token)
-		} else if child, ok := node[token]; ok {
-			node[token] = edit(child, rest, v, gone)
+		child, ok := node[token]
+		if !ok {
+			return node, false
 		}
-		return node
+		if child, empty = edit(child, rest, v, gone); empty {
+			delete(node, token)
+		} else {
+			node[token] = child
+		}
+		return node, empty && len(node) == 0
 	case []any:
 		i, err := strconv.Atoi(token)
-		switch {
-		case err != nil || i < 0 || i >= len(node):
-		case len(rest) == 0 && gone:
-			return append(node[:i:i], node[i+1:]...)
-		default:
-			node[i] = edit(node[i], rest, v, gone)
+		if err != nil || i < 0 || i >= len(node) {
+			return node, false
 		}
-		return node
+		if node[i], empty = edit(node[i], rest, v, gone); empty {
+			node = append(node[:i:i], node[i+1:]...)
+		}
+		return node, empty && len(node) == 0
 	}
-	return tree
+	return tree, false
 }

@@ -146,6 +146,10 @@ type InventoryStore interface {
 type ConfigMapInventory struct {
 	Dynamic         dynamic.Interface
 	Namespace, Name string
+	// ApplySet makes the ConfigMap the parent of an ApplySet (KEP-3659), whose
+	// members the applied objects are: kubectl lists them by the label
+	// applyset.kubernetes.io/part-of, see [ApplySetID].
+	ApplySet bool
 }
 
 const inventoryKey = "inventory"
@@ -211,6 +215,9 @@ func (s *ConfigMapInventory) Save(ctx context.Context, inv *Inventory) error {
 		"metadata": map[string]any{"name": s.Name, "namespace": s.Namespace, "labels": map[string]any{inventoryLabel: "true"}},
 		"data":     map[string]any{inventoryKey: string(data)},
 	}}
+	if s.ApplySet {
+		markParent(cm, inv)
+	}
 	if stored {
 		cm.SetUID(uid)
 		cm.SetResourceVersion(resourceVersion)

@@ -635,3 +635,31 @@ func TestOtherCluster(t *testing.T) {
 	c.Cluster = id
 	same(t, "its own", actions(must(t)(c.Prune(t.Context(), nil, nil))), []string{"ConfigMap/a deleted"})
 }
+
+// TestApplySet: parent and members carry the marks of KEP-3659.
+func TestApplySet(t *testing.T) {
+	c, _ := newClient(t)
+	ns := c.Owner.Namespace
+	store := &ssa.ConfigMapInventory{Dynamic: c.Dynamic, Namespace: ns, Name: "set", ApplySet: true}
+	c.Inventory = store
+	objs := objects(t, configMap("a", "1")+deployment("web", 0)+"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: far, namespace: default}\n")
+	t.Cleanup(func() {
+		if _, err := c.Prune(context.WithoutCancel(t.Context()), nil, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t)(c.Apply(t.Context(), objs, nil))
+	id := ssa.ApplySetID(ns, "set")
+	parent := get(t, c, configMaps, "set")
+	same(t, "parent", parent.GetLabels()["applyset.kubernetes.io/id"], id)
+	same(t, "kinds", parent.GetAnnotations(), map[string]string{
+		"applyset.kubernetes.io/tooling": "gitopskit/v1", "applyset.kubernetes.io/contains-group-kinds": "ConfigMap,Deployment.apps", "applyset.kubernetes.io/additional-namespaces": "default",
+	})
+	members, err := configMapsOf(c).List(t.Context(), metav1.ListOptions{LabelSelector: "applyset.kubernetes.io/part-of=" + id})
+	if err != nil || len(members.Items) != 1 {
+		t.Errorf("%d members, %v", len(members.Items), err)
+	}
+	same(t, "again", must(t)(c.Apply(t.Context(), objs, nil)).Changed(), false)
+	// The identity is that of the proposal: of name, namespace, kind and group.
+	same(t, "identity", ssa.ApplySetID("default", "my-set"), "applyset-DaObTxGT41gT7jz9wyulA3kuIrhUKfuOcjAfLI6wcmQ-v1")
+}

@@ -86,6 +86,9 @@ func (c *Client) desired(obj *unstructured.Unstructured) (*unstructured.Unstruct
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, c.Owner.Labels())
+	if set := c.applySet(); set != "" {
+		labels[applySetPartOf] = set
+	}
 	obj.SetLabels(labels)
 	return obj, mergeStringData(obj)
 }
