@@ -350,7 +350,7 @@ func TestRecreateIsUndone(t *testing.T) {
 	w.tamper(func(req *http.Request) error {
 		if req.Method == http.MethodPost && req.URL.Query().Get("dryRun") != "" { // after it was looked at
 			w.tamper(nil)
-			_, err := others.Patch(t.Context(), "once", "application/merge-patch+json", []byte(`{"metadata":{"annotations":{"a":"b"}}}`), metav1.PatchOptions{})
+			_, err := others.Patch(t.Context(), "once", "application/merge-patch+json", []byte(`{"spec":{"minReadySeconds":7}}`), metav1.PatchOptions{})
 			return err
 		}
 		return nil

@@ -45,7 +45,7 @@ func (p *plan) refuse(ctx context.Context, it *item, live *unstructured.Unstruct
 	change.Action, change.Err, change.Reason = Recreated, nil, "a field cannot be changed"
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
 	change.Fields = differences(live, created, p.unmask)
-	it.planned = digestsOf(live).whole
+	it.planned = stateOf(live)
 	return change
 }
 
@@ -107,8 +107,17 @@ func (p *plan) recreate(ctx context.Context, it *item) (*unstructured.Unstructur
 	return nil, fmt.Errorf("it was deleted to be created again, which was refused; it was put back as it was: %w", err)
 }
 
-// removeOld deletes the object that was planned for, and returns it. Somebody
-// else's write of anything but status makes it another.
+// stateOf tells one desired state of a live object from another: by its
+// generation, or, for kinds that have none, by its content.
+func stateOf(live *unstructured.Unstructured) sum {
+	if n := live.GetGeneration(); n != 0 {
+		return sumOf(appendValue(nil, n))
+	}
+	return digestsOf(live).whole
+}
+
+// removeOld deletes the object that was planned for, and returns it, unless
+// somebody else changed it since.
 func (p *plan) removeOld(ctx context.Context, it *item) (*unstructured.Unstructured, error) {
 	resource := p.client.resource(it.mapping, it.id.Namespace)
 	propagation := metav1.DeletePropagationBackground
@@ -118,7 +127,7 @@ func (p *plan) removeOld(ctx context.Context, it *item) (*unstructured.Unstructu
 		if err != nil {
 			return nil, err
 		}
-		if old.GetUID() != it.change.UID || digestsOf(old).whole != it.planned {
+		if old.GetUID() != it.change.UID || stateOf(old) != it.planned {
 			return nil, fmt.Errorf("%w: it changed since it was looked at, so it was not deleted", ErrConflict)
 		}
 		uid, version := old.GetUID(), old.GetResourceVersion()
