@@ -91,7 +91,7 @@ func (s *stream) follow(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.lost != nil && (err != nil || time.Since(started) < shortest) {
+		if s.lost != nil {
 			s.lost(err)
 		}
 		switch {
@@ -102,7 +102,9 @@ func (s *stream) follow(ctx context.Context) error {
 			return err
 		}
 		if time.Since(started) > longest {
-			pause = shortest
+			if pause = shortest; err == nil {
+				continue
+			}
 		}
 		select {
 		case <-time.After(pause):
