@@ -65,6 +65,7 @@ func (k *kindStore) run(ctx context.Context) {
 			resource:  k.store.Dynamic.Resource(k.key.resource),
 			options:   metav1.ListOptions{LabelSelector: k.key.selector},
 			seen:      k.take,
+			listing:   k.listing,
 			connected: k.connected,
 			lost:      func(error) { k.lost() },
 			known:     k.names(),
@@ -100,6 +101,21 @@ func (k *kindStore) names() map[types.NamespacedName]struct{} {
 		out[key] = struct{}{}
 	}
 	return out
+}
+
+// listing notes that a list begins. If it is older than what was seen, the
+// server was restored from a backup: nothing that is known can be compared with
+// what comes.
+func (k *kindStore) listing(version string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !older(version, k.seen) {
+		return
+	}
+	k.seen = version
+	for _, r := range k.records {
+		r.version, r.receipt = "", receipt{}
+	}
 }
 
 // connected notes that all is known up to version and that events are coming.

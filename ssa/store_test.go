@@ -357,14 +357,14 @@ func TestStoreContest(t *testing.T) {
 	f := newFollowed(t, nil)
 	objs := objects(t, configMap("a", "1"))
 	f.pass(t, objs)
-	set := f.quiet(t, objs)
+	f.quiet(t, objs)
 	var rivals []*ssa.Rival
 	var resting int
 	begin := time.Now()
 	for time.Since(begin) < 8*time.Second { // repairs at 0, 1, 3, 7 seconds
 		f.patch(t, configMapsGVR, "a", `[{"op":"replace","path":"/data/key","value":"x"}]`, "fighter")
 		f.settled(t, configMapsGVR, "a")
-		set, _ = f.pass(t, objs)
+		set, _ := f.pass(t, objs)
 		change := set.Changes[0]
 		switch change.Action {
 		case ssa.Configured:
@@ -419,7 +419,9 @@ func TestStoreWatchRests(t *testing.T) {
 		t.Errorf("told %s before the rest was over", until.Sub(at))
 	}
 	cancel()
-	soon(t, ended, "end")
+	if err := soon(t, ended, "end"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 func TestStoreWait(t *testing.T) {

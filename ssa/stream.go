@@ -24,6 +24,8 @@ type stream struct {
 	// and obj then holds its last state.
 	seen func(obj *unstructured.Unstructured, gone bool)
 
+	// listing, if set, is told the version of a list before its objects are.
+	listing func(version string)
 	// connected and lost, if set, are told when events begin to come, with the
 	// version that is known then, and when they do not come, and why.
 	connected func(version string)
@@ -49,6 +51,9 @@ func (s *stream) list(ctx context.Context) error {
 			}
 			maps.Copy(s.known, found) // all of these were told
 			return err
+		}
+		if s.listing != nil && options.Continue == "" {
+			s.listing(list.GetResourceVersion())
 		}
 		for i := range list.Items {
 			obj := &list.Items[i]
