@@ -60,7 +60,7 @@ func digestsOf(live *unstructured.Unstructured) digests {
 // their values, and the order of owned items in lists. It is zero if that
 // cannot be told from the object alone: the manager has no entry in the managed
 // fields, or more than one, or a field it owns is not found.
-func ownedOf(live *unstructured.Unstructured, manager string, ignored []fieldpath.Path) sum {
+func ownedOf(live *unstructured.Unstructured, manager string, ignored ...fieldpath.Path) sum {
 	metadata, _ := live.Object["metadata"].(map[string]any) // a live object has one
 	entries, _ := metadata["managedFields"].([]any)         // may be absent
 	var own map[string]any

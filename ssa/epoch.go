@@ -15,7 +15,7 @@ import (
 // epoch is the time in which the same apply has the same outcome: until somebody
 // changes what rewrites objects, their definition, or the server.
 type epoch struct {
-	known chan struct{} // closed when all sources were read
+	settled chan struct{} // closed when all sources were read, or one cannot be
 
 	mu      sync.Mutex
 	missing map[string]bool // sources that are not followed at the moment
@@ -23,7 +23,7 @@ type epoch struct {
 }
 
 func newEpoch() *epoch {
-	e := &epoch{known: make(chan struct{}), missing: map[string]bool{}}
+	e := &epoch{settled: make(chan struct{}), missing: map[string]bool{}}
 	for _, source := range epochSources() {
 		e.missing[source.resource.Resource] = true
 	}
@@ -44,14 +44,23 @@ func (e *epoch) follows(source epochSource, yes bool) {
 		e.missing[source.resource.Resource] = true
 		return
 	}
-	delete(e.missing, source.resource.Resource)
-	if len(e.missing) > 0 {
-		return
+	if delete(e.missing, source.resource.Resource); len(e.missing) == 0 {
+		e.settle()
 	}
+}
+
+// refused notes that a source cannot be followed.
+func (e *epoch) refused() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+}
+
+func (e *epoch) settle() {
 	select {
-	case <-e.known:
+	case <-e.settled:
 	default:
-		close(e.known)
+		close(e.settled)
 	}
 }
 
@@ -170,6 +179,7 @@ func (s *Store) followEpoch(ctx context.Context, e *epoch, source epochSource) {
 			pause = 10 * time.Minute
 		} else {
 			f.lost(err)
+			e.refused()
 			s.say("cannot follow what changes objects; clients ask the server instead", "resource", source.resource.String(), "error", err)
 		}
 		select {
@@ -250,7 +260,7 @@ func (f *epochFollower) upgraded(ctx context.Context) bool {
 	return before != "" && before != version
 }
 
-func (f *epochFollower) lost(error) {
-	f.failed = true
+func (f *epochFollower) lost(err error) {
+	f.failed = f.failed || err != nil
 	f.epoch.follows(f.source, false)
 }

@@ -26,9 +26,10 @@ type kindStore struct {
 	records map[types.NamespacedName]*record
 	owners  map[string]string // one copy of each owner's name
 	listed  bool
-	online  bool   // events are coming
-	seen    string // nothing up to this version is missing
-	turn    uint64 // counts what made confirmations void
+	online  bool      // events are coming
+	seen    string    // nothing up to this version is missing
+	turn    uint64    // counts what made confirmations void
+	again   time.Time // when it counts once more; see void
 	readers map[string]map[*reader]struct{}
 }
 
@@ -64,6 +65,7 @@ func (k *kindStore) run(ctx context.Context) {
 			resource:  k.store.Dynamic.Resource(k.key.resource),
 			options:   metav1.ListOptions{LabelSelector: k.key.selector},
 			seen:      k.take,
+			listing:   k.listing,
 			connected: k.connected,
 			lost:      func(error) { k.lost() },
 			known:     k.names(),
@@ -99,6 +101,21 @@ func (k *kindStore) names() map[types.NamespacedName]struct{} {
 		out[key] = struct{}{}
 	}
 	return out
+}
+
+// listing notes that a list begins. If it is older than what was seen, the
+// server was restored from a backup: nothing that is known can be compared with
+// what comes.
+func (k *kindStore) listing(version string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !older(version, k.seen) {
+		return
+	}
+	k.seen = version
+	for _, r := range k.records {
+		r.version, r.receipt = "", receipt{}
+	}
 }
 
 // connected notes that all is known up to version and that events are coming.
@@ -229,16 +246,26 @@ func (k *kindStore) tell(key types.NamespacedName, owner string, rec *record) {
 	}
 }
 
-// void makes all confirmations so far void.
+// grace is how long a server may take until it acts on a configuration that can
+// already be read.
+const grace = 10 * time.Second
+
+// void makes all confirmations so far void, and those of the next seconds, too:
+// the server shows a policy or a definition a moment before it acts on it.
 func (k *kindStore) void() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.turn++
+	k.again = time.Now().Add(grace)
 }
 
 // now returns what confirmations from here on have to be made under.
 func (k *kindStore) now() uint64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !k.again.IsZero() && !time.Now().Before(k.again) {
+		k.turn++
+		k.again = time.Time{}
+	}
 	return k.turn
 }

@@ -1,7 +1,9 @@
 package ssa_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -45,6 +47,8 @@ type wire struct {
 	mu       sync.Mutex
 	requests []string // "PATCH deployments dry" and the like
 	before   func(r *http.Request) error
+	watches  []context.CancelFunc
+	expire   bool // the next watch
 }
 
 func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
@@ -59,14 +63,71 @@ func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
 		}
 		w.requests = append(w.requests, kind+" "+r.URL.Path)
 		before := w.before
+		expire := w.expire && kind == "WATCH"
+		w.expire = w.expire && !expire
 		w.mu.Unlock()
 		if before != nil {
 			if err := before(r); err != nil {
 				return nil, err
 			}
 		}
-		return next.RoundTrip(r)
+		if expire {
+			return answer(r, http.StatusGone, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}`), nil
+		}
+		if kind != "WATCH" {
+			return next.RoundTrip(r)
+		}
+		ctx, cancel := context.WithCancel(r.Context())
+		w.mu.Lock()
+		w.watches = append(w.watches, cancel)
+		w.mu.Unlock()
+		response, err := next.RoundTrip(r.WithContext(ctx))
+		if err == nil {
+			response.Body = &cuttable{ReadCloser: response.Body, cut: ctx}
+		}
+		return response, err
 	})
+}
+
+// cuttable is a body that can end in the middle.
+type cuttable struct {
+	io.ReadCloser
+	cut context.Context
+}
+
+func (c *cuttable) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if err != nil && c.cut.Err() != nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func answer(r *http.Request, code int, body string) *http.Response {
+	return &http.Response{
+		StatusCode: code, Status: http.StatusText(code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)),
+	}
+}
+
+// cut ends all watches in the middle, and lets no request through until the
+// returned function is called.
+func (w *wire) cutWatches() (restore func()) {
+	w.tamper(func(*http.Request) error { return errCut })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, cancel := range w.watches {
+		cancel()
+	}
+	w.watches = nil
+	return func() { w.tamper(nil) }
+}
+
+// expireOnce has the server answer that the version of the next watch is too old.
+func (w *wire) expireOnce() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expire = true
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -20,8 +20,8 @@ import (
 )
 
 var (
-	deployments = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
-	services    = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
+	deploymentKind = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	services       = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 )
 
 func same(t *testing.T, what string, got, want any) {
@@ -154,7 +154,7 @@ func TestIgnoreRules(t *testing.T) {
 	objs := objects(t, webDeployment)
 	applied := must(t)(c.Apply(t.Context(), objs, nil))
 	r := c.Dynamic.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(c.Owner.Namespace)
-	live := get(t, c, deployments, "web")
+	live := get(t, c, deploymentKind, "web")
 	same(t, "created", []any{field(live, "spec", "replicas"), live.GetAnnotations()["note"]}, []any{int64(2), "ours"})
 
 	// Somebody swaps the containers, sets the image of main, and scales; another applies the annotation.
@@ -175,7 +175,7 @@ func TestIgnoreRules(t *testing.T) {
 		}
 	}
 	must(t)(c.Apply(t.Context(), objs, nil))
-	live = get(t, c, deployments, "web")
+	live = get(t, c, deploymentKind, "web")
 	same(t, "left to others", []any{field(live, "spec", "replicas"), live.GetAnnotations()["note"], imageOf(live, "main")}, []any{int64(7), "theirs", "example.com/main:9"})
 	w.take()
 	same(t, "again", actions(must(t)(c.Apply(t.Context(), objs, nil))), []string{"Deployment/web unchanged"})
@@ -185,7 +185,7 @@ func TestIgnoreRules(t *testing.T) {
 	// Another field of the manifest changes: theirs stay.
 	changed := objects(t, strings.Replace(webDeployment, "value: info", "value: debug", 1))
 	must(t)(c.Apply(t.Context(), changed, nil))
-	live = get(t, c, deployments, "web")
+	live = get(t, c, deploymentKind, "web")
 	same(t, "applied around them", []any{field(live, "spec", "replicas"), live.GetAnnotations()["note"], imageOf(live, "main")}, []any{int64(7), "theirs", "example.com/main:9"})
 	stop()
 	<-done
@@ -213,7 +213,7 @@ func TestIgnoreRules(t *testing.T) {
 	c.Policy.Ignore = nil
 	patchAs(t, r, "web", "editor", `{"metadata":{"labels":{"gitopskit.github.io/name":"app"}}}`)
 	must(t)(c.Apply(t.Context(), changed, nil))
-	live = get(t, c, deployments, "web")
+	live = get(t, c, deploymentKind, "web")
 	same(t, "ours again", []any{field(live, "spec", "replicas"), live.GetAnnotations()["note"], imageOf(live, "main")}, []any{int64(2), "ours", "example.com/main:1"})
 }
 
@@ -291,7 +291,7 @@ func TestRecreate(t *testing.T) {
 
 	// Another invalid object of the set: nothing is deleted.
 	_, err = c.Apply(t.Context(), objects(t, next+"---\napiVersion: v1\nkind: Service\nmetadata: {name: svc}\nspec: {ports: [{port: 99999}]}\n"), nil)
-	if err == nil || get(t, c, deployments, "once").GetUID() != uid {
+	if err == nil || get(t, c, deploymentKind, "once").GetUID() != uid {
 		t.Errorf("the deployment was deleted for nothing: %v", err)
 	}
 
@@ -303,12 +303,12 @@ func TestRecreate(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	same(t, "diff", actions(must(t)(c.Diff(t.Context(), objects(t, next), nil)))[0], "Deployment/once recreated")
-	if got := get(t, c, deployments, "once").GetUID(); got != uid {
+	if got := get(t, c, deploymentKind, "once").GetUID(); got != uid {
 		t.Error("a diff recreated it")
 	}
 	set = must(t)(c.Apply(t.Context(), objects(t, next), nil))
 	same(t, "recreated", actions(set), []string{"Deployment/once recreated"})
-	live := get(t, c, deployments, "once")
+	live := get(t, c, deploymentKind, "once")
 	if live.GetUID() == uid || imageOf(live, "main") != "example.com/main:2" || set.Changes[0].UID != live.GetUID() || !set.Changed() || len(set.Changes[0].Fields) == 0 {
 		t.Errorf("got %+v", set.Changes[0])
 	}
@@ -320,7 +320,7 @@ func TestRecreate(t *testing.T) {
 func TestRecreateIsUndone(t *testing.T) {
 	c, w := newClient(t)
 	must(t)(c.Apply(t.Context(), objects(t, fixed(1, "enabled")), nil))
-	old := get(t, c, deployments, "once")
+	old := get(t, c, deploymentKind, "once")
 	next := objects(t, fixed(2, "enabled"))
 	deleted := false
 	w.tamper(func(r *http.Request) error {
@@ -335,7 +335,7 @@ func TestRecreateIsUndone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "denied since a moment ago") || !strings.Contains(err.Error(), "put back") {
 		t.Errorf("got %v", err)
 	}
-	live := get(t, c, deployments, "once")
+	live := get(t, c, deploymentKind, "once")
 	if live == nil || imageOf(live, "main") != "example.com/main:1" || live.GetLabels()["gitopskit.github.io/name"] != "app" {
 		t.Fatalf("it is not as it was: %v", live)
 	}
@@ -590,7 +590,7 @@ func TestOrphans(t *testing.T) {
 	if err := store.Save(t.Context(), inv); err != nil {
 		t.Fatal(err)
 	}
-	found, err := c.Orphans(t.Context(), configMaps, deployments, secrets)
+	found, err := c.Orphans(t.Context(), configMaps, deploymentKind, secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -606,7 +606,7 @@ func TestOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "pruned", len(must(t)(c.Prune(t.Context(), objects(t, configMap("known", "1")), nil)).Changes), 2)
-	if found, err := c.Orphans(t.Context(), configMaps, deployments); err != nil || len(found) != 0 {
+	if found, err := c.Orphans(t.Context(), configMaps, deploymentKind); err != nil || len(found) != 0 {
 		t.Errorf("%v, %v", found, err)
 	}
 }

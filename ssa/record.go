@@ -90,7 +90,7 @@ func (r *receipt) compare(obj *unstructured.Unstructured) {
 	if r.manager == "" {
 		return
 	}
-	same := r.owned != sum{} && ownedOf(obj, r.manager, r.ignored) == r.owned
+	same := r.owned != sum{} && ownedOf(obj, r.manager, r.ignored...) == r.owned
 	r.broken = r.broken || !same || !r.proven
 	r.drifted = r.drifted || !same
 }
@@ -121,7 +121,7 @@ type confirmation struct {
 func (k *kindStore) confirm(c confirmation) {
 	obj := c.live
 	key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
-	owned := ownedOf(obj, c.manager, c.ignored)
+	owned := ownedOf(obj, c.manager, c.ignored...)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.records[key]

@@ -84,7 +84,7 @@ func (p *plan) rest(it *item) {
 	if !resting {
 		return
 	}
-	it.settled = true
+	it.settled, it.change.followed = true, true
 	it.change.Action, it.change.Rival = Contested, &rival
 	it.change.Reason = rival.String() + "; the next repair is due at " + rival.Until.UTC().Format(time.RFC3339)
 	it.change.UID, it.change.ResourceVersion = it.record.uid, it.record.version
@@ -117,6 +117,7 @@ func (p *plan) accept(ctx context.Context, items []*item, qualifies func(*item) 
 			it.change.Action = Unchanged
 			if it.stand == unchanged {
 				it.change.UID, it.change.ResourceVersion = it.record.uid, it.record.version
+				it.change.followed = true
 			}
 		}
 	})

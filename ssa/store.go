@@ -246,8 +246,8 @@ func (s *Store) ready(ctx context.Context) bool {
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
 	select {
-	case <-epoch.known:
-		return true
+	case <-epoch.settled:
+		return epoch.online()
 	case <-ended:
 	case <-ctx.Done():
 	case <-patience.C:

@@ -24,6 +24,8 @@ type stream struct {
 	// and obj then holds its last state.
 	seen func(obj *unstructured.Unstructured, gone bool)
 
+	// listing, if set, is told the version of a list before its objects are.
+	listing func(version string)
 	// connected and lost, if set, are told when events begin to come, with the
 	// version that is known then, and when they do not come, and why.
 	connected func(version string)
@@ -49,6 +51,9 @@ func (s *stream) list(ctx context.Context) error {
 			}
 			maps.Copy(s.known, found) // all of these were told
 			return err
+		}
+		if s.listing != nil && options.Continue == "" {
+			s.listing(list.GetResourceVersion())
 		}
 		for i := range list.Items {
 			obj := &list.Items[i]
@@ -91,7 +96,7 @@ func (s *stream) follow(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.lost != nil && (err != nil || time.Since(started) < shortest) {
+		if s.lost != nil {
 			s.lost(err)
 		}
 		switch {
@@ -102,7 +107,9 @@ func (s *stream) follow(ctx context.Context) error {
 			return err
 		}
 		if time.Since(started) > longest {
-			pause = shortest
+			if pause = shortest; err == nil {
+				continue
+			}
 		}
 		select {
 		case <-time.After(pause):

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/gitopskit/gitopskit/internal/prooftest"
 	"github.com/gitopskit/gitopskit/ssa/proof"
 )
 
@@ -40,13 +41,13 @@ func (s *story) check(step string, desired *unstructured.Unstructured) {
 		}
 		verdict := proof.NoOp(ctx, live, desired, manager, s.types)
 		after, err := s.apply(ctx, desired, manager)
-		same := err == nil && cmp.Equal(meaning(live), meaning(after))
+		same := err == nil && cmp.Equal(prooftest.Meaning(live), prooftest.Meaning(after))
 		outcome := "changes"
 		switch {
 		case verdict.Unchanged && !same && err == nil && try < tries-1 && differsWithoutUs(live, after):
 			continue
 		case verdict.Unchanged && !same:
-			s.t.Errorf("%s: unsound: %v\n%s", step, err, cmp.Diff(meaning(live), meaning(after)))
+			s.t.Errorf("%s: unsound: %v\n%s", step, err, cmp.Diff(prooftest.Meaning(live), prooftest.Meaning(after)))
 			outcome = "UNSOUND"
 		case verdict.Unchanged:
 			outcome = "unchanged"

@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 
+	"github.com/gitopskit/gitopskit/internal/prooftest"
 	"github.com/gitopskit/gitopskit/ssa/proof"
 )
 
@@ -72,14 +72,14 @@ func (c *cluster) randomCase(t *testing.T, r *rand.Rand, manifest *unstructured.
 	}
 	for range r.IntN(3) {
 		changed := live.DeepCopy()
-		mutate(r, changed)
+		prooftest.Mutate(r, changed)
 		if updated, err := c.resource(changed).Update(ctx, changed, metav1.UpdateOptions{FieldManager: "rival"}); err == nil {
 			live = updated
 		}
 	}
 	desired := manifest.DeepCopy()
 	if r.IntN(3) == 0 {
-		mutate(r, desired)
+		prooftest.Mutate(r, desired)
 	}
 	const tries = 3 // controllers may write in between
 	for try := range tries {
@@ -89,7 +89,7 @@ func (c *cluster) randomCase(t *testing.T, r *rand.Rand, manifest *unstructured.
 		}
 		verdict := proof.NoOp(ctx, live, desired, manager, c.types)
 		after, err := c.apply(ctx, desired, manager)
-		switch same := err == nil && cmp.Equal(meaning(live), meaning(after)); {
+		switch same := err == nil && cmp.Equal(prooftest.Meaning(live), prooftest.Meaning(after)); {
 		case isRefusal(err) && verdict.Unchanged:
 			t.Errorf("unsound: a refused apply counts as unchanged: %v\nlive: %s\ndesired: %s", err, text(live), text(desired))
 		case isRefusal(err):
@@ -101,7 +101,7 @@ func (c *cluster) randomCase(t *testing.T, r *rand.Rand, manifest *unstructured.
 		case verdict.Unchanged && try < tries-1 && differsWithoutUs(live, after):
 			continue
 		case verdict.Unchanged:
-			t.Errorf("unsound:\nlive: %s\ndesired: %s\n%s", text(live), text(desired), cmp.Diff(meaning(live), meaning(after)))
+			t.Errorf("unsound:\nlive: %s\ndesired: %s\n%s", text(live), text(desired), cmp.Diff(prooftest.Meaning(live), prooftest.Meaning(after)))
 		case same:
 			outcomes.add("don't know, though nothing changes", verdict.Why)
 		default:
@@ -154,7 +154,15 @@ func TestRandomMerge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		states = append(states, state{live: live, manifest: obj, fields: c.fieldManager(t, obj.GroupVersionKind())})
+		converter, err := c.types.TypeConverter(t.Context(), obj.GroupVersionKind())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := prooftest.FieldManager(converter, obj.GroupVersionKind())
+		if err != nil {
+			t.Fatal(err)
+		}
+		states = append(states, state{live: live, manifest: obj, fields: fields})
 	}
 	const workers = 2
 	types := fixedTypes(t.Context(), c.types)
@@ -179,26 +187,26 @@ func TestRandomMerge(t *testing.T) {
 func mergeCase(t *testing.T, r *rand.Rand, live, desired *unstructured.Unstructured, fields *managedfields.FieldManager, types proof.Types, outcomes *tally) {
 	for range r.IntN(3) {
 		changed := live.DeepCopy()
-		mutate(r, changed)
+		prooftest.Mutate(r, changed)
 		updated, err := fields.Update(live.DeepCopy(), changed, []string{"rival", manager, "another"}[r.IntN(3)])
 		if after, ok := updated.(*unstructured.Unstructured); ok && err == nil {
 			live = after
 		}
 	}
 	if r.IntN(20) == 0 { // a forgery: values of now with the ownership of then
-		mutate(r, live)
+		prooftest.Mutate(r, live)
 	}
 	if r.IntN(3) == 0 {
-		mutate(r, desired)
+		prooftest.Mutate(r, desired)
 	}
 	verdict := proof.NoOp(t.Context(), live, desired, manager, types)
 	result, err := fields.Apply(live.DeepCopy(), desired.DeepCopy(), manager, true)
 	after, _ := result.(*unstructured.Unstructured)
-	switch same := err == nil && cmp.Equal(meaning(live), meaning(after)); {
+	switch same := err == nil && cmp.Equal(prooftest.Meaning(live), prooftest.Meaning(after)); {
 	case verdict.Unchanged && err != nil:
 		t.Errorf("unsound: %v\nlive: %s\ndesired: %s", err, text(live), text(desired))
 	case verdict.Unchanged && !same:
-		t.Errorf("unsound:\nlive: %s\ndesired: %s\n%s", text(live), text(desired), cmp.Diff(meaning(live), meaning(after)))
+		t.Errorf("unsound:\nlive: %s\ndesired: %s\n%s", text(live), text(desired), cmp.Diff(prooftest.Meaning(live), prooftest.Meaning(after)))
 	case verdict.Unchanged:
 		outcomes.add("unchanged", "")
 	case err != nil:
@@ -224,43 +232,4 @@ func fixedTypes(ctx context.Context, types proof.Types) proof.Types {
 		known[gvk.GroupVersion()] = converter
 		return converter, err
 	})
-}
-
-// fieldManager returns what the API server merges with.
-func (c *cluster) fieldManager(t *testing.T, gvk schema.GroupVersionKind) *managedfields.FieldManager {
-	t.Helper()
-	converter, err := c.types.TypeConverter(t.Context(), gvk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := oneVersion{gvk: gvk}
-	fields, err := managedfields.NewDefaultCRDFieldManager(converter, s, s, s, gvk, gvk.GroupVersion(), "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fields
-}
-
-// oneVersion converts between the only version there is, and defaults nothing.
-type oneVersion struct{ gvk schema.GroupVersionKind }
-
-func (s oneVersion) Convert(in, out, _ any) error { return nil }
-
-func (s oneVersion) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
-	if _, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{s.gvk}); !ok {
-		return nil, runtime.NewNotRegisteredErrForTarget("test", nil, target)
-	}
-	return in, nil
-}
-
-func (s oneVersion) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
-	return label, value, nil
-}
-
-func (s oneVersion) Default(runtime.Object) {}
-
-func (s oneVersion) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	obj := &unstructured.Unstructured{Object: map[string]any{}}
-	obj.SetGroupVersionKind(gvk)
-	return obj, nil
 }
