@@ -663,3 +663,37 @@ func TestApplySet(t *testing.T) {
 	// The identity is that of the proposal: of name, namespace, kind and group.
 	same(t, "identity", ssa.ApplySetID("default", "my-set"), "applyset-DaObTxGT41gT7jz9wyulA3kuIrhUKfuOcjAfLI6wcmQ-v1")
 }
+
+// TestStorePolicies: with a store, what is left to others and what is left alone
+// costs no request, and what was left out of a rule is repaired.
+func TestStorePolicies(t *testing.T) {
+	f := newFollowed(t, nil)
+	f.Policy.Ignore = []ssa.IgnoreRule{{Paths: []string{"/spec/replicas", "/metadata/annotations/note"}, Target: &ssa.Target{Kind: "Deployment"}}}
+	objs := objects(t, webDeployment+configMap("a", "1")+annotated("once", "1", "ssa", "IfNotPresent"))
+	quiet := func(what string, exempt int) {
+		t.Helper()
+		var set *ssa.ChangeSet
+		var requests []string
+		eventually(t, what, func() bool {
+			set, requests = f.pass(t, objs)
+			return len(requests) == 0 && set.Count(ssa.Exempt) == exempt && set.Count(ssa.Exempt, ssa.Unchanged) == len(objs)
+		}, func() string { return fmt.Sprint(requests, actions(set)) })
+	}
+	f.pass(t, objs)
+	quiet("a pass that knows all", 1)
+	live := f.Dynamic.Resource(deployments).Namespace(f.Owner.Namespace)
+	patchAs(t, live, "web", "scaler", `{"spec":{"replicas":7},"metadata":{"annotations":{"note":"theirs"}}}`)
+	quiet("settled with the replicas of others", 1)
+	same(t, "theirs", field(get(t, f.Client, deploymentKind, "web"), "spec", "replicas"), int64(7))
+
+	patchAs(t, configMapsOf(f.Client), "a", "editor", `{"metadata":{"annotations":{"gitopskit.github.io/reconcile":"disabled"}},"data":{"key":"theirs"}}`)
+	objs = objs[:2]
+	quiet("what opted out, left alone without a request", 1)
+	same(t, "left alone", field(get(t, f.Client, configMaps, "a"), "data", "key"), "theirs")
+
+	f.Policy.Ignore = nil
+	eventually(t, "repair of what is ignored no more", func() bool {
+		f.pass(t, objs)
+		return field(get(t, f.Client, deploymentKind, "web"), "spec", "replicas") == int64(2)
+	})
+}

@@ -51,6 +51,10 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 		it.evidence = e
 		if e.record.optOut != "" && !p.client.Policy.DistrustLive {
 			it.leave(e.record.optOut + " on the live object")
+		} else if e.record.uid != "" && p.client.Owner.says(it.obj, "ssa", "IfNotPresent") {
+			it.leave("it exists, and " + p.client.Owner.group() + "/ssa is IfNotPresent")
+		}
+		if it.settled {
 			it.change.UID, it.change.ResourceVersion = e.record.uid, e.record.version
 			continue
 		}
