@@ -3,6 +3,7 @@ package ssa_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -128,4 +129,35 @@ func checkPatch(t *testing.T, patch []byte, old, new *unstructured.Unstructured)
 	if diff := cmp.Diff(new.Object, got.Object); diff != "" {
 		t.Errorf("%s\n%s", patch, diff)
 	}
+}
+
+// FuzzCompare: whatever the manifests and the pointer, a comparison ends, and
+// its patch makes the new object of the old one.
+func FuzzCompare(f *testing.F) {
+	for _, pointer := range []string{"", "/data", "/data/a", "/spec/containers/0/name", "/a~0b/~1", "/spec/x/-1", "/metadata/labels"} {
+		f.Add(pointer, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {b: c}}\ndata: {a: b}\n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: c}\nspec: {containers: [{name: x}, {name: y}]}\n")
+	}
+	f.Fuzz(func(t *testing.T, pointer, a, b string) {
+		old, err1 := ssa.ReadObjects(strings.NewReader(a))
+		new, err2 := ssa.ReadObjects(strings.NewReader(b))
+		if err1 != nil || err2 != nil || len(old) != 1 || len(new) != 1 {
+			return
+		}
+		before := old[0].DeepCopy()
+		set, err := ssa.Compare(old, new, &ssa.CompareOptions{ShowSecrets: true, Ignore: []ssa.IgnoreRule{{Paths: []string{pointer}}}})
+		if diff := cmp.Diff(before.Object, old[0].Object); diff != "" {
+			t.Fatalf("the input was changed: %s", diff)
+		}
+		if err != nil {
+			return
+		}
+		for i := range set.Changes {
+			if _, err := json.Marshal(set.Changes[i].Patch()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := set.WriteText(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -23,24 +23,31 @@ import (
 // When an object has to be applied because of other fields, an ignored field
 // that differs is left out if another manager applied it, and is taken as it is
 // if not.
+//
+// Its JSON form is that of spec.ignore of Flux's Kustomization.
 type IgnoreRule struct {
 	// Paths are JSON pointers (RFC 6901), such as "/spec/replicas" or
 	// "/metadata/annotations/example.com~1note". An index points into the list of
 	// the manifest; the item is found by its key in the live list, where the list
 	// has keys. At least one is required; the empty pointer is the whole object.
-	Paths []string
+	Paths []string `json:"paths"`
 	// Target chooses the objects; nil means all.
-	Target *Target
+	Target *Target `json:"target,omitempty"`
 }
 
 // Target chooses objects: those that match every field that is set.
 type Target struct {
 	// Group, Version, Kind, Namespace and Name are regular expressions, anchored
 	// at both ends.
-	Group, Version, Kind, Namespace, Name string
+	Group     string `json:"group,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Kind      string `json:"kind,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
 	// LabelSelector and AnnotationSelector are selectors in the syntax of
 	// Kubernetes label selectors, for the manifest.
-	LabelSelector, AnnotationSelector string
+	LabelSelector      string `json:"labelSelector,omitempty"`
+	AnnotationSelector string `json:"annotationSelector,omitempty"`
 }
 
 // rule is a compiled IgnoreRule.

@@ -134,8 +134,11 @@ func TestBadInput(t *testing.T) {
 				kustomization("not-decrypted", "path: ./sealed, decryption: {provider: sops, secretRef: {name: age}}")
 			},
 		}, {
-			"Kustomization/forced", "UnsupportedField", "spec.force",
-			func() { kustomization("forced", "path: ./good, force: true") }, func() { kustomization("forced", "path: ./good, force: false") },
+			"Kustomization/elsewhere", "UnsupportedField", "spec.kubeConfig.configMapRef",
+			func() { kustomization("elsewhere", "path: ./good, kubeConfig: {configMapRef: {name: x}}") }, func() { kustomization("elsewhere", "path: ./good") },
+		}, {
+			"Kustomization/ignores", "ReconciliationFailed", "does not begin with a slash",
+			func() { kustomization("ignores", "path: ./good, ignore: [{paths: [data]}]") }, func() { kustomization("ignores", "path: ./good, ignore: [{paths: [/data]}]") },
 		}, {
 			"HelmRepository/charts", "FetchFailed", "",
 			func() {

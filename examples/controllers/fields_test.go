@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/gitopskit/gitopskit/internal/chartserver"
 	"github.com/gitopskit/gitopskit/runtime/testenv"
@@ -140,6 +142,48 @@ func TestKustomizationFields(t *testing.T) {
 	containers, _, _ := unstructured.NestedSlice(w.get("Pod/x-pod-y").Object, "spec", "containers")
 	if image := containers[0].(map[string]any)["image"]; image != "main:2" {
 		t.Errorf("image %v", image)
+	}
+}
+
+// TestApplyPolicies recreates what may be recreated, leaves fields and objects to
+// others where a spec or an object says so, and takes over what kubectl applied.
+func TestApplyPolicies(t *testing.T) {
+	w := newWorld(t)
+	w.run(all(), w.options())
+	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  replicas: 0\n  selector: {matchLabels: {v: VERSION}}\n  template: {metadata: {labels: {v: VERSION}}, spec: {containers: [{name: main, image: main}]}}\n"
+	once := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: once, annotations: {kustomize.toolkit.fluxcd.io/ssa: IfNotPresent}}\ndata: {a: VERSION}\n"
+	files := func(version string) map[string]string {
+		return map[string]string{"app.yaml": strings.ReplaceAll(deployment, "VERSION", version), "once.yaml": strings.ReplaceAll(once, "VERSION", version), "old.yaml": configMap("old", w.namespace)}
+	}
+	old := w.resource(schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, w.namespace)
+	if _, err := old.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "old"}, "data": map[string]any{"left": "over"}}},
+		metav1.CreateOptions{FieldManager: "kubectl-client-side-apply"}); err != nil {
+		t.Fatal(err)
+	}
+	g := w.apps("", files("v1"))
+	w.kustomization("apps", "prune: true, path: ./, targetNamespace: NAMESPACE, ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]")
+	w.ready("Kustomization/apps")
+	if got := text(w.get("ConfigMap/old"), "data", "left"); got != "" {
+		t.Errorf("what kubectl applied is still there: %q", got)
+	}
+	w.patch("Deployment/app", `{"spec": {"replicas": 1}}`)
+	w.request("Kustomization/apps", "look")
+	w.until("Kustomization/apps", "answered", func(o *unstructured.Unstructured) bool { return text(o, "status", "lastHandledReconcileAt") == "look" })
+	if n, _, _ := unstructured.NestedInt64(w.get("Deployment/app").Object, "spec", "replicas"); n != 1 {
+		t.Errorf("%d replicas: an ignored field was changed", n)
+	}
+	before := w.get("Deployment/app").GetUID()
+	g.commit(t, "apps", "Another selector", files("v2"))
+	w.request("GitRepository/apps", "v2")
+	w.failed("Kustomization/apps", "ReconciliationFailed", "force: enabled")
+	if w.get("Deployment/app").GetUID() != before {
+		t.Error("it was recreated without permission")
+	}
+	w.kustomization("apps", "prune: true, path: ./, targetNamespace: NAMESPACE, force: true")
+	w.until("Deployment/app", "recreated", func(o *unstructured.Unstructured) bool { return o != nil && o.GetUID() != before })
+	w.ready("Kustomization/apps")
+	if got := text(w.get("ConfigMap/once"), "data", "a"); got != "v1" {
+		t.Errorf("what is only to be created was changed to %q", got)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // kustomizationUnsupported are the fields that cannot be honoured yet.
 func kustomizationUnsupported() []string {
 	return []string{
-		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs", "spec.ignore", "spec.force",
+		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs",
 		"spec.decryption.provider!=sops", "spec.decryption.serviceAccountName", "spec.dependsOn.readyExpr",
 	}
 }
@@ -111,8 +111,15 @@ func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization
 	if err != nil {
 		return nil, err
 	}
+	policy := ssa.Policy{TakeOver: []string{"kubectl*", "before-first-apply"}}
+	if o.Spec.Force {
+		policy.Recreate = ssa.RecreateAlways
+	}
+	if policy.Ignore, err = form[[]ssa.IgnoreRule](o.Spec.Ignore); err != nil {
+		return nil, in("spec.ignore", err)
+	}
 	return &ssa.Client{
-		Dynamic: cluster.Dynamic, Mapper: cluster.Mapper, FieldManager: "kustomize-controller",
+		Dynamic: cluster.Dynamic, Mapper: cluster.Mapper, FieldManager: "kustomize-controller", Policy: policy,
 		Owner:     ssa.Owner{Name: o.Name, Namespace: o.Namespace, Group: kustomizev1.GroupVersion.Group},
 		Inventory: &statusInventory{o, pass},
 	}, nil
