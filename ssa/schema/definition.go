@@ -33,10 +33,7 @@ func (s *Set) With(objs ...*unstructured.Unstructured) (*Set, error) {
 	out := s.clone()
 	types := s.types()
 	var errs []error
-	for _, obj := range expanded(objs) {
-		if !isDefinition(obj) {
-			continue
-		}
+	for _, obj := range definitions(objs) {
 		if types == nil { // nothing built in: metadata has to be known all the same
 			builtin, err := Builtin("")
 			if err != nil {
@@ -77,21 +74,19 @@ func (s *Set) types() *library {
 	return nil
 }
 
-// expanded puts the members of lists in place of the lists.
-func expanded(objs []*unstructured.Unstructured) []*unstructured.Unstructured {
+// listItems returns the members of a list.
+func listItems(obj *unstructured.Unstructured) ([]any, bool) {
+	items, ok := obj.Object["items"].([]any)
+	return items, ok && strings.HasSuffix(obj.GetKind(), "List")
+}
+
+// definitions returns the definitions among objs, those in lists too.
+func definitions(objs []*unstructured.Unstructured) []*unstructured.Unstructured {
 	var out []*unstructured.Unstructured
 	for _, obj := range objs {
-		if obj == nil {
-			continue
-		}
-		items, ok := obj.Object["items"].([]any)
-		if !ok || !strings.HasSuffix(obj.GetKind(), "List") {
-			out = append(out, obj)
-			continue
-		}
-		for _, item := range items {
-			if content, ok := item.(map[string]any); ok {
-				out = append(out, &unstructured.Unstructured{Object: content})
+		for _, m := range members(obj) {
+			if isDefinition(m.obj) {
+				out = append(out, m.obj)
 			}
 		}
 	}
@@ -127,14 +122,8 @@ func newDefinition(obj *unstructured.Unstructured, types *library) (*definition,
 	if v := obj.GroupVersionKind().Version; v != "v1" {
 		return nil, fmt.Errorf("%w: apiVersion: %s/%s is not served any more, use %s/v1", ErrInvalid, definitionGroup, v, definitionGroup)
 	}
-	crd := &apiextensionsv1.CustomResourceDefinition{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.DeepCopy().Object, crd); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	crd.Status = apiextensionsv1.CustomResourceDefinitionStatus{} // what a creation ignores
-	apiextensionsv1.SetObjectDefaults_CustomResourceDefinition(crd)
-	internal := &apiextensions.CustomResourceDefinition{}
-	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(crd, internal, nil); err != nil {
+	crd, internal, err := readDefinition(obj)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if errs := validation.ValidateCustomResourceDefinition(context.Background(), internal); len(errs) > 0 {
@@ -159,6 +148,19 @@ func newDefinition(obj *unstructured.Unstructured, types *library) (*definition,
 	}
 	d.converter = sync.OnceValues(d.newConverter)
 	return d, nil
+}
+
+// readDefinition reads a definition as a creation does: with defaults and
+// without a status.
+func readDefinition(obj *unstructured.Unstructured) (*apiextensionsv1.CustomResourceDefinition, *apiextensions.CustomResourceDefinition, error) {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.DeepCopy().Object, crd); err != nil {
+		return nil, nil, err
+	}
+	crd.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+	apiextensionsv1.SetObjectDefaults_CustomResourceDefinition(crd)
+	internal := &apiextensions.CustomResourceDefinition{}
+	return crd, internal, apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(crd, internal, nil)
 }
 
 // refused joins what the API server would say.

@@ -25,13 +25,14 @@ type library struct {
 
 	mu         sync.Mutex
 	decoded    map[string]*spec.Schema
+	nodes      map[string]*node
 	converters map[schema.GroupVersion]managedfields.TypeConverter
 }
 
 func newLibrary() *library {
 	return &library{
 		raw: map[string]json.RawMessage{}, kinds: map[schema.GroupVersionKind]string{},
-		decoded: map[string]*spec.Schema{}, converters: map[schema.GroupVersion]managedfields.TypeConverter{},
+		decoded: map[string]*spec.Schema{}, nodes: map[string]*node{}, converters: map[schema.GroupVersion]managedfields.TypeConverter{},
 	}
 }
 

@@ -104,7 +104,7 @@ func generate() ([]byte, error) {
 			return nil, err
 		}
 		versions = append(versions, strings.TrimPrefix(release.version, "v"))
-		found, err := definitions(filepath.Join(dir, "api/openapi-spec/v3"))
+		found, err := definitions(dir)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", release.version, err)
 		}
@@ -169,7 +169,11 @@ const meta = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 // definitions reads the schemas of all OpenAPI documents, without descriptions.
 func definitions(dir string) ([]fact, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "api*_openapi.json"))
+	names, err := filepath.Glob(filepath.Join(dir, "api/openapi-spec/v3/api*_openapi.json"))
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := enums(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +193,7 @@ func definitions(dir string) ([]fact, error) {
 			if m, ok := schema.(map[string]any); ok && strings.HasPrefix(def, meta) {
 				delete(m, "x-kubernetes-group-version-kind") // as many as the document has group versions
 			}
+			merge(schema, allowed[def])
 			body, err := json.Marshal(stripped(schema))
 			if err != nil {
 				return nil, err

@@ -1,0 +1,119 @@
+package schema
+
+import (
+	"context"
+	"strings"
+
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apiserver/pkg/cel/common"
+)
+
+// validate checks a custom resource, new or replacing old, step by step as the
+// API server does.
+func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructured) []Violation {
+	c, err := v.checks()
+	if err != nil {
+		return []Violation{{Reason: NotChecked, Message: err.Error()}}
+	}
+	content := obj.DeepCopy().Object
+	out := v.unknownFields(content)
+	defaulting.PruneNonNullableNullsWithoutDefaults(content, v.structural)
+	defaulting.Default(content, v.structural)
+	var before map[string]any
+	if old != nil {
+		before = old.DeepCopy().Object
+	}
+	if v.status {
+		delete(content, "status")
+		if status, ok := before["status"]; ok {
+			content["status"] = status
+		}
+	}
+	e := entry{Kind: v.kind}
+	out = append(out, e.metadata(ctx, obj, old)...)
+	if err := objectmeta.Coerce(nil, content, v.structural, false, false); err != nil {
+		return append(out, ofField(err))
+	}
+	for _, err := range v.values(ctx, c, content, before) {
+		out = append(out, ofRule(err))
+	}
+	return out
+}
+
+// unknownFields removes and reports fields that the schema does not have.
+func (v *version) unknownFields(content map[string]any) []Violation {
+	var out []Violation
+	for _, path := range v.prune(content) {
+		out = append(out, Violation{Reason: UnknownField, Path: path, Message: "unknown field"})
+	}
+	return out
+}
+
+// values checks the content against schema, list types and rules.
+func (v *version) values(ctx context.Context, c *checks, content, old map[string]any) field.ErrorList {
+	var errs field.ErrorList
+	var forgiven []validation.ValidationOption
+	var forgivenRules []cel.Option
+	if old == nil {
+		errs = validation.ValidateCustomResource(nil, content, c.values)
+	} else {
+		both := common.NewCorrelatedObject(content, old, &model.Structural{Structural: v.structural})
+		forgiven = append(forgiven, validation.WithRatcheting(both))
+		forgivenRules = append(forgivenRules, cel.WithRatcheting(both))
+		errs = validation.ValidateCustomResourceUpdate(nil, content, old, c.values, forgiven...)
+	}
+	errs = append(errs, v.scaleFields(content)...)
+	errs = append(errs, objectmeta.Validate(ctx, nil, content, v.structural, false)...)
+	if old == nil || len(listtype.ValidateListSetsAndMaps(nil, v.structural, old)) == 0 {
+		errs = append(errs, listtype.ValidateListSetsAndMaps(nil, v.structural, content)...)
+	}
+	if c.rules == nil {
+		return errs
+	}
+	for _, err := range errs {
+		if blocks(err) {
+			return append(errs, field.Invalid(nil, nil, "some validation rules were not checked, because the object breaks its schema"))
+		}
+	}
+	var previous any // an untyped nil if there is none
+	if old != nil {
+		previous = old
+	}
+	broken, _ := c.rules.Validate(ctx, nil, v.structural, content, previous, celconfig.RuntimeCELCostBudget, forgivenRules...)
+	for _, err := range broken {
+		err.Detail = rulePrefix + err.Detail
+	}
+	return append(errs, broken...)
+}
+
+// blocks reports a fault that leaves the types of values uncertain, so that
+// rules in CEL cannot be evaluated.
+func blocks(err *field.Error) bool {
+	switch err.Type {
+	case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
+		return true
+	default:
+		return false
+	}
+}
+
+// rulePrefix marks what CEL found until it becomes a violation.
+const rulePrefix = "\x00"
+
+func ofRule(err *field.Error) Violation {
+	detail, ofCEL := strings.CutPrefix(err.Detail, rulePrefix)
+	err.Detail = detail
+	v := ofField(err)
+	if ofCEL {
+		v.Reason = BrokenRule
+	}
+	return v
+}
