@@ -45,9 +45,12 @@ func (c *Cluster) canonical(_ *kind, obj *unstructured.Unstructured) {
 // the Go type that the server has for it, too: quantities and times are written
 // in one way only, empty fields go or come, unknown ones go.
 func (c *Cluster) normalize(obj *unstructured.Unstructured) error {
-	if obj.GetKind() == "Secret" && obj.GetAPIVersion() == "v1" {
-		mergeStringData(obj)
-	}
+	alias(obj, obj.GroupVersionKind())
+	return retype(obj)
+}
+
+// retype takes an object through its Go type and back.
+func retype(obj *unstructured.Unstructured) error {
 	gvk := obj.GroupVersionKind()
 	into := newTyped(gvk)
 	if into == nil {
@@ -60,9 +63,62 @@ func (c *Cluster) normalize(obj *unstructured.Unstructured) error {
 	if err != nil {
 		return err
 	}
+	if gvk.GroupKind() == crdKind {
+		wholeNumbers(content)
+	}
 	obj.Object = content
 	obj.SetGroupVersionKind(gvk)
 	return nil
+}
+
+// wholeNumbers makes integers of floats that are some, as reading JSON does:
+// schemas in definitions have limits of either kind.
+func wholeNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, value := range v {
+			v[name] = wholeNumbers(value)
+		}
+	case []any:
+		for i, item := range v {
+			v[i] = wholeNumbers(item)
+		}
+	case float64:
+		if n := int64(v); float64(n) == v {
+			return n
+		}
+	}
+	return v
+}
+
+// keep brings an object into the form in which a server reads it back from its
+// database: with defaults for what was added, and with no empty lists, which
+// the encoding does not know.
+func (c *Cluster) keep(k *kind, obj *unstructured.Unstructured) {
+	c.setDefaults(obj)
+	c.canonical(k, obj)
+	if gk := k.gvk.GroupKind(); !k.custom && gk != crdKind && gk.Kind != "ControllerRevision" {
+		dropEmpty(obj.Object)
+	}
+}
+
+// dropEmpty makes empty lists null.
+func dropEmpty(m map[string]any) {
+	for name, value := range m {
+		switch value := value.(type) {
+		case map[string]any:
+			dropEmpty(value)
+		case []any:
+			if len(value) == 0 {
+				m[name] = nil
+			}
+			for _, item := range value {
+				if inner, ok := item.(map[string]any); ok {
+					dropEmpty(inner)
+				}
+			}
+		}
+	}
 }
 
 // newTyped returns an empty value of the Go type of a kind, nil if there is none.

@@ -142,6 +142,15 @@ func (w world) ConvertFieldLabel(gvk schema.GroupVersionKind, label, _ string) (
 	return "", "", fmt.Errorf("field label %s of %s: not supported", label, gvk)
 }
 
+// blank is an object before it is made, with the fields that cannot be missing.
+func (c *Cluster) blank(k *kind) *unstructured.Unstructured {
+	obj := k.empty()
+	if retype(obj) != nil {
+		return k.empty()
+	}
+	return obj
+}
+
 func (k *kind) empty() *unstructured.Unstructured {
 	obj := &unstructured.Unstructured{Object: map[string]any{}}
 	obj.SetGroupVersionKind(k.gvk)

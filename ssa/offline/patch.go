@@ -81,8 +81,15 @@ func (q *request) apply(data []byte) (*unstructured.Unstructured, error) {
 		return nil, invalidOptions("PatchOptions", "fieldManager", "is required for apply patch")
 	}
 	want := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := yaml.Unmarshal(data, &want.Object); err != nil {
+	document, err := yaml.YAMLToJSON(data)
+	if err == nil {
+		err = utiljson.Unmarshal(document, &want.Object)
+	}
+	if err != nil {
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
+	}
+	if len(want.Object) == 0 {
+		return nil, apierrors.NewBadRequest("the patch is empty")
 	}
 	old := q.live()
 	if old == nil && q.subresource != "" {
@@ -92,7 +99,7 @@ func (q *request) apply(data []byte) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := q.kind.empty()
+	base := q.cluster.blank(q.kind)
 	if old != nil {
 		base = old.DeepCopy()
 	}

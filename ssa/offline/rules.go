@@ -24,6 +24,8 @@ type rule struct {
 	// generation: metadata.generation counts the changes of what is neither
 	// metadata nor status.
 	generation bool
+	// labels are counted, too.
+	labels bool
 	// statusResets are the paths that a request to the status cannot set; nil
 	// means spec.
 	statusResets []string
@@ -47,12 +49,12 @@ func rules() map[schema.GroupKind]rule {
 		{Kind: "Namespace"}:                                                               {prepare: prepareNamespace},
 		{Kind: "PersistentVolume"}:                                                        {prepare: preparePersistentVolume},
 		{Kind: "PersistentVolumeClaim"}:                                                   {prepare: phase("Pending")},
-		{Kind: "Pod"}:                                                                     {generation: true, statusResets: []string{"spec", "metadata.deletionTimestamp", "metadata.ownerReferences"}, prepare: phase("Pending")},
+		{Kind: "Pod"}:                                                                     {generation: true, statusResets: []string{"spec", "metadata.deletionTimestamp", "metadata.ownerReferences"}, prepare: preparePod},
 		{Kind: "PodTemplate"}:                                                             {generation: true},
 		{Kind: "ReplicationController"}:                                                   {generation: true, orphans: true},
 		{Kind: "Service"}:                                                                 {prepare: prepareService},
 		{Group: "coordination.k8s.io", Kind: "Lease"}:                                     {versioned: true},
-		{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:                                {generation: true},
+		{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:                                {generation: true, labels: true},
 		{Group: "networking.k8s.io", Kind: "Ingress"}:                                     {generation: true},
 		{Group: "networking.k8s.io", Kind: "IngressClass"}:                                {generation: true},
 		{Group: "networking.k8s.io", Kind: "NetworkPolicy"}:                               {generation: true},
@@ -126,7 +128,7 @@ func (q *request) beforeCreate(obj *unstructured.Unstructured) {
 	if f.prepare != nil {
 		f.prepare(q, obj, nil)
 	}
-	q.cluster.canonical(q.kind, obj)
+	q.cluster.keep(q.kind, obj)
 }
 
 // beforeUpdate completes the next state of an object.
@@ -151,7 +153,7 @@ func (q *request) beforeUpdate(obj, old *unstructured.Unstructured) {
 			restore(obj, old, strings.Split(name, ".")...)
 		}
 		obj.SetManagedFields(managed)
-		q.cluster.canonical(q.kind, obj)
+		q.cluster.keep(q.kind, obj)
 		return
 	case q.kind.status:
 		restore(obj, old, "status")
@@ -159,7 +161,7 @@ func (q *request) beforeUpdate(obj, old *unstructured.Unstructured) {
 	if f.prepare != nil {
 		f.prepare(q, obj, old)
 	}
-	q.cluster.canonical(q.kind, obj)
+	q.cluster.keep(q.kind, obj)
 	if (f.generation || q.kind.custom) && q.counts(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
@@ -184,6 +186,9 @@ func (q *request) counts(obj, old *unstructured.Unstructured) bool {
 		return false
 	}
 	if gk.Group == "apps" && gk.Kind == "Deployment" && !maps.Equal(obj.GetAnnotations(), old.GetAnnotations()) {
+		return true
+	}
+	if q.kind.rule.labels && !maps.Equal(obj.GetLabels(), old.GetLabels()) {
 		return true
 	}
 	return !reflect.DeepEqual(counted(obj, q.kind), counted(old, q.kind))

@@ -202,6 +202,33 @@ func computeNames(obj *unstructured.Unstructured) {
 	}
 }
 
+// alias brings fields that have two names into agreement, as the conversion
+// between the API server's own versions of a kind does.
+func alias(obj *unstructured.Unstructured, gvk schema.GroupVersionKind) {
+	switch {
+	case gvk.Group == "" && gvk.Kind == "Secret":
+		mergeStringData(obj)
+	case gvk.Group == "apps" && gvk.Kind == "DaemonSet":
+		const annotation = "deprecated.daemonset.template.generation"
+		if annotations := obj.GetAnnotations(); annotations[annotation] == "" {
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[annotation] = "0"
+			obj.SetAnnotations(annotations)
+		}
+	}
+	for _, spec := range podSpecs(obj) {
+		name := spec["serviceAccountName"]
+		if name == nil || name == "" {
+			name = spec["serviceAccount"]
+		}
+		if name != nil && name != "" {
+			spec["serviceAccountName"], spec["serviceAccount"] = name, name
+		}
+	}
+}
+
 // mergeStringData moves the text of a Secret into its data.
 func mergeStringData(obj *unstructured.Unstructured) {
 	text, has, err := unstructured.NestedStringMap(obj.Object, "stringData")

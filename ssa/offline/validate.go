@@ -21,6 +21,11 @@ func (q *request) admit(old, obj *unstructured.Unstructured) error {
 	if old != nil || !q.kind.namespaced {
 		return nil
 	}
+	if q.kind.gvk.Group == "" && q.kind.gvk.Kind == "Pod" {
+		if err := q.admitPod(obj); err != nil {
+			return err
+		}
+	}
 	namespaces := schema.GroupResource{Resource: "namespaces"}
 	namespace := q.cluster.store.get(namespaces, types.NamespacedName{Name: obj.GetNamespace()})
 	if namespace == nil {
@@ -51,6 +56,9 @@ func (q *request) check(obj, old *unstructured.Unstructured) field.ErrorList {
 	checked := obj
 	if !q.kind.custom {
 		checked = &unstructured.Unstructured{Object: given(obj.Object)}
+		if q.subresource == "" {
+			delete(checked.Object, "status") // it is the server's
+		}
 	}
 	violations, err := q.cluster.set.ValidateUpdate(context.Background(), checked, old)
 	if err != nil {

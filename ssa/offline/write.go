@@ -71,7 +71,7 @@ func (q *request) create(body *unstructured.Unstructured) (*unstructured.Unstruc
 	if err != nil {
 		return nil, err
 	}
-	obj = owners.update(q.kind.empty(), obj, q.manager)
+	obj = owners.update(q.cluster.blank(q.kind), obj, q.manager)
 	return q.store(nil, obj)
 }
 
