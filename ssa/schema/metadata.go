@@ -16,13 +16,13 @@ import (
 // metadata checks names, labels, annotations, finalizers and owners of any
 // object.
 func (e *entry) metadata(ctx context.Context, obj, old *unstructured.Unstructured) []Violation {
-	meta, v := e.objectMeta(obj)
+	meta := e.objectMeta(obj)
 	if meta == nil {
-		return v
+		return nil
 	}
 	at := field.NewPath("metadata")
 	var errs field.ErrorList
-	if before, _ := e.objectMeta(old); before != nil {
+	if before := e.objectMeta(old); before != nil {
 		if meta.ResourceVersion == "" {
 			meta.ResourceVersion = before.ResourceVersion
 		}
@@ -30,6 +30,7 @@ func (e *entry) metadata(ctx context.Context, obj, old *unstructured.Unstructure
 	} else {
 		errs = validation.ValidateObjectMetaDeclaratively(ctx, operation.Create, meta, nil, e.Namespaced, e.nameRule(), at, true)
 	}
+	var v []Violation
 	for _, err := range errs {
 		v = append(v, ofField(err))
 	}
@@ -37,19 +38,15 @@ func (e *entry) metadata(ctx context.Context, obj, old *unstructured.Unstructure
 }
 
 // objectMeta returns the typed metadata, with a namespace where one is needed;
-// nil if it cannot be read, which other checks report.
-func (e *entry) objectMeta(obj *unstructured.Unstructured) (*metav1.ObjectMeta, []Violation) {
+// nil if there is none or it has wrong types, which the schema tells.
+func (e *entry) objectMeta(obj *unstructured.Unstructured) *metav1.ObjectMeta {
 	if obj == nil {
-		return nil, nil
+		return nil
 	}
 	meta := &metav1.ObjectMeta{}
-	content, _ := obj.Object["metadata"].(map[string]any)
-	data, err := json.Marshal(content)
-	if err != nil {
-		return nil, []Violation{{Reason: WrongType, Path: "metadata", Message: err.Error()}}
-	}
-	if err := json.Unmarshal(data, meta); err != nil {
-		return nil, []Violation{{Reason: WrongType, Path: "metadata", Message: "labels, annotations or another field are of the wrong type"}}
+	data, err := json.Marshal(obj.Object["metadata"])
+	if err != nil || json.Unmarshal(data, meta) != nil {
+		return nil
 	}
 	meta.ManagedFields = nil
 	switch {
@@ -58,7 +55,7 @@ func (e *entry) objectMeta(obj *unstructured.Unstructured) (*metav1.ObjectMeta, 
 	case meta.Namespace == "":
 		meta.Namespace = metav1.NamespaceDefault
 	}
-	return meta, nil
+	return meta
 }
 
 // nameRule returns what the name of an object of this kind may be.
@@ -102,6 +99,7 @@ func ofField(e *field.Error) Violation {
 	if strings.HasPrefix(e.Detail, "some validation rules were not checked") {
 		v.Reason = NotChecked
 	}
+	v.Message = strings.TrimPrefix(v.Message, v.Path+" in body ")
 	if v.Message == "" {
 		v.Message = e.ErrorBody()
 	}

@@ -64,7 +64,7 @@ func (l *library) named(name string) (*node, error) {
 		n.form = quantity
 		return n, nil
 	}
-	if err := l.fill(n, s); err != nil {
+	if err := l.fill(n, name, s); err != nil {
 		delete(l.nodes, name)
 		return nil, err
 	}
@@ -83,10 +83,10 @@ func (l *library) build(s *spec.Schema) (*node, error) {
 		return l.build(&s.AllOf[0])
 	}
 	n := &node{}
-	return n, l.fill(n, s)
+	return n, l.fill(n, "", s)
 }
 
-func (l *library) fill(n *node, s *spec.Schema) (err error) {
+func (l *library) fill(n *node, name string, s *spec.Schema) (err error) {
 	n.format = s.Format
 	switch {
 	case s.Format == "int-or-string":
@@ -94,7 +94,7 @@ func (l *library) fill(n *node, s *spec.Schema) (err error) {
 	case s.Type.Contains("array"):
 		return l.fillList(n, s)
 	case len(s.Properties) > 0:
-		return l.fillObject(n, s)
+		return l.fillObject(n, name, s)
 	case s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil:
 		n.form = mapping
 		n.each, err = l.build(s.AdditionalProperties.Schema)
@@ -115,16 +115,21 @@ func (l *library) fill(n *node, s *spec.Schema) (err error) {
 	return err
 }
 
-func (l *library) fillObject(n *node, s *spec.Schema) error {
-	n.form, n.required = object, slices.Sorted(slices.Values(s.Required))
+func (l *library) fillObject(n *node, name string, s *spec.Schema) error {
+	n.form = object
+	for _, field := range slices.Sorted(slices.Values(s.Required)) {
+		if !slices.Contains(lenient(), name+"."+field) {
+			n.required = append(n.required, field)
+		}
+	}
 	n.fields = make(map[string]*slot, len(s.Properties))
-	for name := range s.Properties {
-		p := s.Properties[name]
+	for field := range s.Properties {
+		p := s.Properties[field]
 		part, err := l.build(&p)
 		if err != nil {
 			return err
 		}
-		n.fields[name] = &slot{node: part, preset: part.typed(p.Default)}
+		n.fields[field] = &slot{node: part, preset: part.typed(p.Default)}
 	}
 	return nil
 }
@@ -151,4 +156,21 @@ func (n *node) typed(preset any) any {
 		return int64(f)
 	}
 	return preset
+}
+
+// lenient lists fields that the published schemas call required although the
+// server takes their zero value when they are not there: the schemas say so of
+// each field that is no pointer in Go and not left out when it is empty.
+// TestDifferential finds them.
+func lenient() []string {
+	return []string{
+		"io.k8s.api.batch.v1.PodFailurePolicy.rules",
+		"io.k8s.api.core.v1.HTTPHeader.value",
+		"io.k8s.api.core.v1.LimitRangeSpec.limits",
+		"io.k8s.api.core.v1.SleepAction.seconds",
+		"io.k8s.api.core.v1.Sysctl.value",
+		"io.k8s.api.storage.v1.CSIDriver.spec",
+		"io.k8s.api.storage.v1.TokenRequest.audience",
+		"io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion.served",
+	}
 }

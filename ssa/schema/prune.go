@@ -14,8 +14,10 @@ import (
 )
 
 // Prune returns a copy of an object without the fields that its kind does not
-// have, and the paths of what it left out, sorted. The error matches
-// [ErrUnknownKind].
+// have, and the paths of what it left out, sorted. Nulls that a custom resource
+// may not have go too, without a mention. It is what an API server does to an
+// object that is created or updated, as opposed to applied, when it reads it.
+// The error matches [ErrUnknownKind].
 func (s *Set) Prune(obj *unstructured.Unstructured) (*unstructured.Unstructured, []string, error) {
 	gvk := obj.GroupVersionKind()
 	e, ok := s.kinds[gvk]
@@ -24,7 +26,9 @@ func (s *Set) Prune(obj *unstructured.Unstructured) (*unstructured.Unstructured,
 	}
 	out := obj.DeepCopy()
 	if e.custom != nil {
-		return out, e.custom.prune(out.Object), nil
+		dropped := e.custom.prune(out.Object)
+		defaulting.PruneNonNullableNullsWithoutDefaults(out.Object, e.custom.structural)
+		return out, dropped, nil
 	}
 	n, err := e.types.node(e.types.kinds[gvk])
 	if err != nil {
@@ -36,18 +40,19 @@ func (s *Set) Prune(obj *unstructured.Unstructured) (*unstructured.Unstructured,
 }
 
 // prune removes the fields that the schema of a custom resource does not have.
+// Metadata that cannot be read stays: other checks report it.
 func (v *version) prune(content map[string]any) []string {
 	var dropped []string
-	if meta, found, unknown, err := objectmeta.GetObjectMetaWithOptions(content, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true}); err == nil && found {
-		dropped = unknown
-		if len(unknown) > 0 {
-			if err := objectmeta.SetObjectMeta(content, meta); err != nil {
-				return dropped // metadata that cannot be written back is reported by other checks
-			}
+	if meta, found, unknown, err := objectmeta.GetObjectMetaWithOptions(content, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true}); err == nil && found && len(unknown) > 0 {
+		if err := objectmeta.SetObjectMeta(content, meta); err == nil {
+			dropped = append(dropped, unknown...)
 		}
 	}
 	if !v.of.crd.Spec.PreserveUnknownFields {
 		dropped = append(dropped, pruning.PruneWithOptions(content, v.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})...)
+	}
+	if err, unknown := objectmeta.CoerceWithOptions(nil, content, v.structural, false, objectmeta.CoerceOptions{ReturnUnknownFieldPaths: true}); err == nil {
+		dropped = append(dropped, unknown...)
 	}
 	slices.Sort(dropped)
 	return dropped
@@ -92,7 +97,6 @@ func (s *Set) Default(obj *unstructured.Unstructured) (*unstructured.Unstructure
 	}
 	out := obj.DeepCopy()
 	if e.custom != nil {
-		defaulting.PruneNonNullableNullsWithoutDefaults(out.Object, e.custom.structural)
 		defaulting.Default(out.Object, e.custom.structural)
 		return out, nil
 	}

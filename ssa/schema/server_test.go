@@ -177,4 +177,3 @@ func normal(t testing.TB, body json.RawMessage) any {
 	}
 	return strip(v)
 }
-

@@ -2,8 +2,12 @@ package schema
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
@@ -25,24 +29,34 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 	}
 	content := obj.DeepCopy().Object
 	out := v.unknownFields(content)
-	defaulting.PruneNonNullableNullsWithoutDefaults(content, v.structural)
 	defaulting.Default(content, v.structural)
-	var before map[string]any
+	var live map[string]any
 	if old != nil {
-		before = old.DeepCopy().Object
+		live = old.DeepCopy().Object
 	}
 	if v.status {
 		delete(content, "status")
-		if status, ok := before["status"]; ok {
+		if status, ok := live["status"]; ok {
 			content["status"] = status
 		}
 	}
+	n, err := v.of.types.node(metaV1 + "ObjectMeta")
+	if err != nil {
+		return []Violation{{Reason: NotChecked, Message: err.Error()}}
+	}
+	w := &walker{out: out}
+	w.value(n, obj.Object["metadata"], "metadata")
+	before := len(w.out)
+	w.embedded(n, v.structural, content, "")
 	e := entry{Kind: v.kind}
-	out = append(out, e.metadata(ctx, obj, old)...)
+	out = append(w.out, e.metadata(ctx, obj, old)...)
 	if err := objectmeta.Coerce(nil, content, v.structural, false, false); err != nil {
+		if len(w.out) > before {
+			return out // said already, and with the path
+		}
 		return append(out, ofField(err))
 	}
-	for _, err := range v.values(ctx, c, content, before) {
+	for _, err := range v.values(ctx, c, content, live) {
 		out = append(out, ofRule(err))
 	}
 	return out
@@ -52,9 +66,36 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 func (v *version) unknownFields(content map[string]any) []Violation {
 	var out []Violation
 	for _, path := range v.prune(content) {
+		if strings.HasPrefix(path, "metadata.") {
+			continue // which has a schema of its own
+		}
 		out = append(out, Violation{Reason: UnknownField, Path: path, Message: "unknown field"})
 	}
 	return out
+}
+
+// embedded checks the metadata of objects inside an object.
+func (w *walker) embedded(meta *node, s *structuralschema.Structural, v any, path string) {
+	if s == nil {
+		return
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		if s.XEmbeddedResource {
+			w.value(meta, v["metadata"], join(path, "metadata"))
+		}
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if p, ok := s.Properties[key]; ok {
+				w.embedded(meta, &p, v[key], join(path, key))
+			} else if s.AdditionalProperties != nil {
+				w.embedded(meta, s.AdditionalProperties.Structural, v[key], join(path, key))
+			}
+		}
+	case []any:
+		for i := range v {
+			w.embedded(meta, s.Items, v[i], fmt.Sprintf("%s[%d]", path, i))
+		}
+	}
 }
 
 // values checks the content against schema, list types and rules.

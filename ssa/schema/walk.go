@@ -84,7 +84,7 @@ func (w *walker) object(n *node, v any, path string) {
 		w.value(f.node, m[key], join(path, key))
 	}
 	for _, key := range n.required {
-		if m[key] == nil {
+		if m[key] == nil && !strings.HasPrefix(path, "status") { // which an apply resets
 			w.add(Missing, join(path, key), "required, and not there")
 		}
 	}
@@ -118,31 +118,31 @@ func (w *walker) list(n *node, v any, path string) {
 
 // key returns what must not occur twice in a list, false if anything may.
 func (w *walker) key(n *node, item any, path string) (string, bool) {
+	if !n.set && n.keys == nil {
+		return "", false
+	}
+	if item == nil {
+		w.add(WrongType, path, "null in a list without duplicates")
+		return "", false
+	}
 	if n.set {
 		return encoded(item), true
 	}
-	if n.keys == nil {
-		return "", false
-	}
 	m, ok := item.(map[string]any)
 	if !ok {
-		if item == nil {
-			w.add(WrongType, path, "null in a list with keys")
-		}
 		return "", false
 	}
 	var parts []any
 	present := false
 	for _, k := range n.keys {
-		value := m[k]
+		value, ok := m[k]
 		if value == nil && n.each.fields[k] != nil {
 			value = n.each.fields[k].preset
-		} else if value != nil {
-			present = true
 		}
+		present = present || ok || value != nil
 		parts = append(parts, value)
 	}
-	if !present && !slices.ContainsFunc(parts, func(v any) bool { return v != nil }) {
+	if !present {
 		if !slices.ContainsFunc(n.keys, func(k string) bool { return slices.Contains(n.each.required, k) }) {
 			w.add(Missing, join(path, n.keys[0]), "required as a key of the list, and not there")
 		}
@@ -205,9 +205,6 @@ func (w *walker) quantity(v any, path string) {
 	switch v := v.(type) {
 	case int64, float64:
 	case string:
-		if v == "" {
-			return
-		}
 		if _, err := resource.ParseQuantity(strings.TrimSpace(v)); err != nil {
 			w.add(WrongType, path, "not a quantity such as 500m or 1.5Gi")
 		}
