@@ -281,7 +281,7 @@ func matches(item map[string]any, keys string, exactly bool) bool {
 	for pair := range strings.SplitSeq(keys, ",") {
 		name, value, ok := strings.Cut(pair, "=")
 		have, there := item[name]
-		if !ok || !there && exactly || there && fmt.Sprint(have) != strings.Trim(value, `"`) {
+		if !ok || value == "" || !there && exactly || there && fmt.Sprint(have) != strings.Trim(value, `"`) {
 			return false
 		}
 	}
