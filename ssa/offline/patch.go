@@ -15,6 +15,7 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 )
 
@@ -54,7 +55,7 @@ func (q *request) patch(kind types.PatchType, data []byte) (*unstructured.Unstru
 	}
 	obj, err := q.cluster.read(q.kind, &unstructured.Unstructured{Object: content}, q.validation)
 	if err != nil {
-		return nil, err
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), field.OmitValueType{}, err.Error())})
 	}
 	owners, err := q.owners()
 	if err != nil {

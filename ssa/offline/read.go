@@ -140,8 +140,8 @@ func (r resource) selection(opts metav1.ListOptions) (selection, error) {
 
 func (s selection) matches(obj *unstructured.Unstructured) bool {
 	return (s.namespace == "" || obj.GetNamespace() == s.namespace) &&
-		(s.labels.Empty() || s.labels.Matches(labels.Set(obj.GetLabels()))) &&
-		(s.fields.Empty() || s.fields.Matches(fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}))
+		(s.labels == nil || s.labels.Empty() || s.labels.Matches(labels.Set(obj.GetLabels()))) &&
+		(s.fields == nil || s.fields.Empty() || s.fields.Matches(fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}))
 }
 
 // sorted returns the objects of the selection by namespace and name.

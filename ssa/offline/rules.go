@@ -313,11 +313,11 @@ func prepareService(q *request, obj, old *unstructured.Unstructured) {
 	if spec["clusterIP"] == nil || spec["clusterIP"] == "" {
 		spec["clusterIP"] = q.cluster.address(q.dryRun)
 	}
-	for name, value := range map[string]any{
-		"clusterIPs":     []any{spec["clusterIP"]},
-		"ipFamilies":     []any{"IPv4"},
-		"ipFamilyPolicy": "SingleStack",
-	} {
+	families, policy := []any{"IPv4"}, "SingleStack"
+	if selector, _ := spec["selector"].(map[string]any); spec["clusterIP"] == "None" && len(selector) == 0 {
+		families, policy = []any{"IPv4", "IPv6"}, "RequireDualStack" // whoever adds addresses may have any
+	}
+	for name, value := range map[string]any{"clusterIPs": []any{spec["clusterIP"]}, "ipFamilies": families, "ipFamilyPolicy": policy} {
 		if spec[name] == nil {
 			spec[name] = value
 		}

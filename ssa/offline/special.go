@@ -210,7 +210,7 @@ func alias(obj *unstructured.Unstructured, gvk schema.GroupVersionKind) {
 		mergeStringData(obj)
 	case gvk.Group == "apps" && gvk.Kind == "DaemonSet":
 		const annotation = "deprecated.daemonset.template.generation"
-		if annotations := obj.GetAnnotations(); annotations[annotation] == "" {
+		if annotations := obj.GetAnnotations(); annotations[annotation] == "" && obj.GetName() != "" {
 			if annotations == nil {
 				annotations = map[string]string{}
 			}

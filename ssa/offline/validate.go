@@ -68,6 +68,9 @@ func (q *request) check(obj, old *unstructured.Unstructured) field.ErrorList {
 	for _, v := range violations {
 		errs = append(errs, fieldError(v))
 	}
+	if !q.kind.custom && q.subresource == "" {
+		errs = append(errs, q.semantic(obj)...)
+	}
 	return errs
 }
 
