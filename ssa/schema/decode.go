@@ -234,10 +234,14 @@ func (d *document) decode(doc []byte) (obj *unstructured.Unstructured, found []V
 	}
 	obj = &unstructured.Unstructured{Object: content}
 	found = d.duplicates(d.root, "", nil, map[*yamlv3.Node]bool{})
+	var lacks []string
 	for _, field := range []string{"apiVersion", "kind"} {
 		if s, ok := content[field].(string); !ok || s == "" {
-			return nil, append(found, bad(d.line(d.root), "not an object: it has no %s", field)...), nil
+			lacks = append(lacks, field)
 		}
+	}
+	if lacks != nil {
+		return nil, append(found, bad(d.line(d.root), "not an object: it has no %s", strings.Join(lacks, " and "))...), nil
 	}
 	return obj, found, nil
 }

@@ -211,13 +211,13 @@ func isSchemaError(err error) bool {
 	return ofTypes.MatchString(err.Error())
 }
 
-var typed = regexp.MustCompile(`(?m)(?:^|\): |^ *)(\.[^ ]+): `)
+var typedPath = regexp.MustCompile(`(?m)(?:^|\): |^ *)(\.[^ ]+): `)
 
 // serverPaths returns the fields that an error about the schema names.
 func serverPaths(obj *unstructured.Unstructured, err error) []string {
 	var out []string
 	if isSchemaError(err) {
-		for _, m := range typed.FindAllStringSubmatch(err.Error(), -1) {
+		for _, m := range typedPath.FindAllStringSubmatch(err.Error(), -1) {
 			out = append(out, indexed(obj, m[1]))
 		}
 		return out
@@ -238,6 +238,9 @@ func names(path, server string) bool {
 	if strings.Contains(server, "=") { // a key that is broken itself
 		first, last := strings.Index(server, "["), strings.LastIndex(server, "]")
 		return strings.HasPrefix(path, server[:first]) && strings.HasSuffix(path, server[last:])
+	}
+	if server == "" {
+		return true
 	}
 	path = inBrackets.ReplaceAllString(path, ".$1")
 	rest, ok := strings.CutPrefix(path, server)

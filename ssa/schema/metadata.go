@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -23,9 +24,7 @@ func (e *entry) metadata(ctx context.Context, obj, old *unstructured.Unstructure
 	at := field.NewPath("metadata")
 	var errs field.ErrorList
 	if before := e.objectMeta(old); before != nil {
-		if meta.ResourceVersion == "" {
-			meta.ResourceVersion = before.ResourceVersion
-		}
+		meta.ResourceVersion = cmp.Or(meta.ResourceVersion, before.ResourceVersion, "1") // a manifest has none
 		errs = validation.ValidateObjectMetaDeclaratively(ctx, operation.Update, meta, before, e.Namespaced, nil, at, true)
 	} else {
 		errs = validation.ValidateObjectMetaDeclaratively(ctx, operation.Create, meta, nil, e.Namespaced, e.nameRule(), at, true)
@@ -100,6 +99,9 @@ func ofField(e *field.Error) Violation {
 		v.Reason = NotChecked
 	}
 	v.Message = strings.TrimPrefix(v.Message, v.Path+" in body ")
+	if at, text, ok := strings.Cut(v.Message, `" must validate `); ok && v.Path == "" && strings.HasPrefix(at, `"`) {
+		v.Path, v.Message = at[1:], "must validate "+text // oneOf and the like have their path in the text
+	}
 	if v.Message == "" {
 		v.Message = e.ErrorBody()
 	}

@@ -32,7 +32,7 @@ func validateDefinition(ctx context.Context, obj, old *unstructured.Unstructured
 	errs := validation.ValidateCustomResourceDefinition(ctx, in)
 	if old != nil {
 		if _, before, err := readDefinition(old); err == nil {
-			in.Status, in.ResourceVersion = before.Status, before.ResourceVersion
+			in.Status = before.Status
 			errs = validation.ValidateCustomResourceDefinitionUpdate(ctx, in, before)
 		}
 	}

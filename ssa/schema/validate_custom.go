@@ -33,6 +33,7 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 	var live map[string]any
 	if old != nil {
 		live = old.DeepCopy().Object
+		defaulting.Default(live, v.structural) // as a server reads it
 	}
 	if v.status {
 		delete(content, "status")
