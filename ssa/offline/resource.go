@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -216,7 +217,13 @@ func (r resource) do(ctx context.Context, f func(*kind) (*unstructured.Unstructu
 }
 
 func (r resource) noSubresource(names []string) error {
-	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", r.gvr.GroupResource(), "", fmt.Sprintf("the offline cluster has no sub-resource %q of it, only status", names), 0, false)
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status:  metav1.StatusFailure,
+		Code:    http.StatusMethodNotAllowed,
+		Reason:  metav1.StatusReasonMethodNotAllowed,
+		Message: fmt.Sprintf("the offline cluster has no sub-resource %s of %s, only status", strings.Join(names, "/"), r.gvr.GroupResource()),
+		Details: &metav1.StatusDetails{Group: r.gvr.Group, Kind: r.gvr.Resource},
+	}}
 }
 
 // notServed is the answer to a path that nothing is at.

@@ -24,8 +24,9 @@ type rule struct {
 	// generation: metadata.generation counts the changes of what is neither
 	// metadata nor status.
 	generation bool
-	// labels are counted, too.
-	labels bool
+	labels     bool // are counted, too
+	fromZero   bool // a new object has no generation yet
+	exact      bool // no list is another thing than an empty one
 	// statusResets are the paths that a request to the status cannot set; nil
 	// means spec.
 	statusResets []string
@@ -57,12 +58,12 @@ func rules() map[schema.GroupKind]rule {
 		{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:                                {generation: true, labels: true},
 		{Group: "networking.k8s.io", Kind: "Ingress"}:                                     {generation: true},
 		{Group: "networking.k8s.io", Kind: "IngressClass"}:                                {generation: true},
-		{Group: "networking.k8s.io", Kind: "NetworkPolicy"}:                               {generation: true},
+		{Group: "networking.k8s.io", Kind: "NetworkPolicy"}:                               {generation: true, exact: true},
 		{Group: "networking.k8s.io", Kind: "ServiceCIDR"}:                                 {statusResets: []string{"metadata", "spec"}},
 		{Group: "node.k8s.io", Kind: "RuntimeClass"}:                                      {versioned: true},
 		{Group: "policy", Kind: "PodDisruptionBudget"}:                                    {generation: true, versioned: true},
 		{Group: "scheduling.k8s.io", Kind: "PriorityClass"}:                               {generation: true},
-		{Group: "storage.k8s.io", Kind: "CSIDriver"}:                                      {versioned: true},
+		{Group: "storage.k8s.io", Kind: "CSIDriver"}:                                      {versioned: true, generation: true, fromZero: true},
 		{Group: "storage.k8s.io", Kind: "CSINode"}:                                        {versioned: true},
 		{Group: "storage.k8s.io", Kind: "CSIStorageCapacity"}:                             {versioned: true},
 		{Group: "storage.k8s.io", Kind: "VolumeAttachment"}:                               {versioned: true, statusResets: []string{"metadata", "spec"}},
@@ -71,8 +72,8 @@ func rules() map[schema.GroupKind]rule {
 		{Group: "resource.k8s.io", Kind: "ResourceClaim"}:                                 {statusResets: []string{"metadata", "spec"}},
 		{Group: "flowcontrol.apiserver.k8s.io", Kind: "FlowSchema"}:                       {generation: true, statusResets: []string{"metadata", "spec"}},
 		{Group: "flowcontrol.apiserver.k8s.io", Kind: "PriorityLevelConfiguration"}:       {generation: true, statusResets: []string{"metadata", "spec"}},
-		{Group: "admissionregistration.k8s.io", Kind: "MutatingWebhookConfiguration"}:     {generation: true, versioned: true},
-		{Group: "admissionregistration.k8s.io", Kind: "ValidatingWebhookConfiguration"}:   {generation: true, versioned: true},
+		{Group: "admissionregistration.k8s.io", Kind: "MutatingWebhookConfiguration"}:     {generation: true, exact: true, versioned: true},
+		{Group: "admissionregistration.k8s.io", Kind: "ValidatingWebhookConfiguration"}:   {generation: true, exact: true, versioned: true},
 		{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}:        {generation: true, versioned: true, statusResets: []string{"metadata", "spec"}},
 		{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicyBinding"}: {generation: true, versioned: true},
 		{Group: "admissionregistration.k8s.io", Kind: "MutatingAdmissionPolicy"}:          {generation: true, versioned: true},
@@ -122,7 +123,7 @@ func (q *request) beforeCreate(obj *unstructured.Unstructured) {
 		delete(obj.Object, "status")
 	}
 	unstructured.RemoveNestedField(obj.Object, "metadata", "generation")
-	if f.generation || q.kind.custom {
+	if f.generation && !f.fromZero || q.kind.custom {
 		obj.SetGeneration(1)
 	}
 	if f.prepare != nil {
@@ -161,8 +162,9 @@ func (q *request) beforeUpdate(obj, old *unstructured.Unstructured) {
 	if f.prepare != nil {
 		f.prepare(q, obj, old)
 	}
+	changed := f.exact && q.counts(obj, old)
 	q.cluster.keep(q.kind, obj)
-	if (f.generation || q.kind.custom) && q.counts(obj, old) {
+	if (f.generation || q.kind.custom) && (changed || q.counts(obj, old)) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // maxEvents is how many changes are remembered for watches and for lists in
 // pieces. Who asks for an older version is told that it has expired.
-const maxEvents = 4096
+const maxEvents = 1000
 
 // store holds objects and their last changes. What is in it is never modified,
 // only replaced, so that readers may keep it. It is not safe for concurrent use.

@@ -66,6 +66,9 @@ func (q *request) check(obj, old *unstructured.Unstructured) field.ErrorList {
 	}
 	var errs field.ErrorList
 	for _, v := range violations {
+		if v.Reason == kinds.DuplicateItem && !q.kind.custom {
+			continue // only an apply refuses it; updates may
+		}
 		errs = append(errs, fieldError(v))
 	}
 	if !q.kind.custom && q.subresource == "" {

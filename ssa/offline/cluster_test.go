@@ -1,0 +1,555 @@
+package offline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/gitopskit/gitopskit/ssa/offline"
+)
+
+func configMap(t testing.TB, name string, labels ...string) *unstructured.Unstructured {
+	t.Helper()
+	obj := object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\ndata: {k: v}\n")
+	if len(labels) > 0 {
+		obj.SetLabels(map[string]string{labels[0]: labels[1]})
+	}
+	return obj
+}
+
+func create(t testing.TB, r dynamic.ResourceInterface, obj *unstructured.Unstructured) *unstructured.Unstructured {
+	t.Helper()
+	return must[*unstructured.Unstructured](t)(r.Create(t.Context(), obj, metav1.CreateOptions{FieldManager: "test"}))
+}
+
+func gone(t testing.TB, r dynamic.ResourceInterface, name string) bool {
+	t.Helper()
+	_, err := r.Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	return err != nil
+}
+
+func owned(obj, owner *unstructured.Unstructured, blocking bool) *unstructured.Unstructured {
+	obj.SetOwnerReferences(append(obj.GetOwnerReferences(), metav1.OwnerReference{
+		APIVersion: owner.GetAPIVersion(), Kind: owner.GetKind(), Name: owner.GetName(), UID: owner.GetUID(), BlockOwnerDeletion: &blocking,
+	}))
+	return obj
+}
+
+func deleteWith(t testing.TB, r dynamic.ResourceInterface, name string, policy metav1.DeletionPropagation) {
+	t.Helper()
+	if err := r.Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: &policy}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOwnerReferences: dependents go with their last owner, or stay if asked to.
+func TestOwnerReferences(t *testing.T) {
+	for _, tc := range []struct {
+		policy metav1.DeletionPropagation
+		gone   bool
+	}{
+		{metav1.DeletePropagationBackground, true},
+		{metav1.DeletePropagationForeground, true},
+		{metav1.DeletePropagationOrphan, false},
+	} {
+		t.Run(string(tc.policy), func(t *testing.T) {
+			r := configMaps(newCluster(t))
+			owner, second := create(t, r, configMap(t, "owner")), create(t, r, configMap(t, "second"))
+			child := create(t, r, owned(configMap(t, "child"), owner, true))
+			create(t, r, owned(configMap(t, "grandchild"), child, true))
+			create(t, r, owned(owned(configMap(t, "shared"), owner, true), second, true))
+			deleteWith(t, r, "owner", tc.policy)
+			if !gone(t, r, "owner") || gone(t, r, "child") != tc.gone || gone(t, r, "grandchild") != tc.gone || gone(t, r, "shared") {
+				t.Errorf("owner %v, child %v, grandchild %v, shared %v", gone(t, r, "owner"), gone(t, r, "child"), gone(t, r, "grandchild"), gone(t, r, "shared"))
+			}
+			shared := must[*unstructured.Unstructured](t)(r.Get(t.Context(), "shared", metav1.GetOptions{}))
+			if refs := shared.GetOwnerReferences(); len(refs) != 1 || refs[0].Name != "second" {
+				t.Errorf("references: %v", refs)
+			}
+		})
+	}
+	t.Run("of nobody", func(t *testing.T) {
+		r := configMaps(newCluster(t))
+		nobody := configMap(t, "nobody")
+		nobody.SetUID("00000000-0000-0000-0000-000000000000")
+		create(t, r, owned(configMap(t, "child"), nobody, false))
+		if !gone(t, r, "child") {
+			t.Error("an object of an owner that is not there stays")
+		}
+	})
+	t.Run("kept by a finalizer", func(t *testing.T) {
+		r := configMaps(newCluster(t))
+		owner := create(t, r, configMap(t, "owner"))
+		child := owned(configMap(t, "child"), owner, true)
+		child.SetFinalizers([]string{"example.com/keep"})
+		create(t, r, child)
+		deleteWith(t, r, "owner", metav1.DeletePropagationForeground)
+		if gone(t, r, "owner") || gone(t, r, "child") {
+			t.Error("gone too early")
+		}
+		must[*unstructured.Unstructured](t)(r.Patch(t.Context(), "child", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}))
+		if !gone(t, r, "owner") || !gone(t, r, "child") {
+			t.Error("still there")
+		}
+	})
+	t.Run("a job leaves its pods", func(t *testing.T) {
+		c := newCluster(t)
+		jobs, pods := resourceOf(c, "batch", "v1", "jobs"), resourceOf(c, "", "v1", "pods")
+		job := create(t, jobs, object(t, "apiVersion: batch/v1\nkind: Job\nmetadata: {name: job}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}\n"))
+		create(t, pods, owned(object(t, "apiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {containers: [{name: a, image: a}]}\n"), job, true))
+		if err := jobs.Delete(t.Context(), "job", metav1.DeleteOptions{}); err != nil || gone(t, pods, "pod") {
+			t.Errorf("pod gone: %v", err)
+		}
+	})
+}
+
+// TestFinalizers: an object that is kept is marked, and goes with the last one.
+func TestFinalizers(t *testing.T) {
+	r := configMaps(newCluster(t))
+	obj := configMap(t, "kept")
+	obj.SetFinalizers([]string{"example.com/a", "example.com/b"})
+	create(t, r, obj)
+	if err := r.Delete(t.Context(), "kept", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	live := must[*unstructured.Unstructured](t)(r.Get(t.Context(), "kept", metav1.GetOptions{}))
+	if live.GetDeletionTimestamp() == nil {
+		t.Error("no deletion timestamp")
+	}
+	live.SetFinalizers([]string{"example.com/c"})
+	if _, err := r.Update(t.Context(), live, metav1.UpdateOptions{}); !apierrors.IsInvalid(err) {
+		t.Errorf("a finalizer was added: %v", err)
+	}
+	for _, rest := range []string{`["example.com/a"]`, `[]`} {
+		must[*unstructured.Unstructured](t)(r.Patch(t.Context(), "kept", types.MergePatchType, []byte(`{"metadata":{"finalizers":`+rest+`}}`), metav1.PatchOptions{}))
+	}
+	if !gone(t, r, "kept") {
+		t.Error("still there")
+	}
+}
+
+// TestNamespaces: objects need one, and go with it.
+func TestNamespaces(t *testing.T) {
+	c := newCluster(t)
+	namespaces := c.Dynamic().Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
+	team := c.Dynamic().Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("team")
+	_, err := team.Create(t.Context(), configMap(t, "a"), metav1.CreateOptions{})
+	if !apierrors.IsNotFound(err) || err.Error() != `namespaces "team" not found` {
+		t.Errorf("got %v", err)
+	}
+	create(t, namespaces, object(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n"))
+	create(t, team, configMap(t, "a"))
+	kept := configMap(t, "kept")
+	kept.SetFinalizers([]string{"example.com/keep"})
+	create(t, team, kept)
+	if err := namespaces.Delete(t.Context(), "team", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	live := must[*unstructured.Unstructured](t)(namespaces.Get(t.Context(), "team", metav1.GetOptions{}))
+	if phase, _, _ := unstructured.NestedString(live.Object, "status", "phase"); phase != "Terminating" || !gone(t, team, "a") {
+		t.Errorf("phase %q", phase)
+	}
+	_, err = team.Create(t.Context(), configMap(t, "b"), metav1.CreateOptions{})
+	if !apierrors.IsForbidden(err) || !apierrors.HasStatusCause(err, "NamespaceTerminating") {
+		t.Errorf("got %v", err)
+	}
+	must[*unstructured.Unstructured](t)(team.Patch(t.Context(), "kept", types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/finalizers"}]`), metav1.PatchOptions{}))
+	if !gone(t, namespaces, "team") {
+		t.Error("still there")
+	}
+	if err := namespaces.Delete(t.Context(), "kube-system", metav1.DeleteOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDefinitions: kinds come and go with their definition, in all versions.
+func TestDefinitions(t *testing.T) {
+	c := newCluster(t)
+	crds := c.Dynamic().Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	gk := schema.GroupKind{Group: "example.com", Kind: "Gadget"}
+	if _, err := c.Mapper().RESTMapping(gk); !meta.IsNoMatchError(err) {
+		t.Errorf("got %v", err)
+	}
+	create(t, crds, object(t, gadgets))
+	if m, err := c.Mapper().RESTMapping(gk); err != nil || m.Resource.Version != "v1" {
+		t.Errorf("got %v %v", m, err)
+	}
+	v1, beta := resourceOf(c, "example.com", "v1", "gadgets"), resourceOf(c, "example.com", "v1beta1", "gadgets")
+	create(t, v1, object(t, "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: g}\nspec: {note: x, unknown: y}\n"))
+	live := must[*unstructured.Unstructured](t)(beta.Get(t.Context(), "g", metav1.GetOptions{}))
+	if diff := cmp.Diff(map[string]any{"size": int64(2), "old": "was"}, live.Object["spec"]); diff != "" || live.GetAPIVersion() != "example.com/v1beta1" {
+		t.Errorf("%s: -want +got\n%s", live.GetAPIVersion(), diff)
+	}
+	_, err := v1.Patch(t.Context(), "g", types.MergePatchType, []byte(`{"spec":{"size":11}}`), metav1.PatchOptions{})
+	if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "spec.size") {
+		t.Errorf("got %v", err)
+	}
+	status := must[*unstructured.Unstructured](t)(v1.Patch(t.Context(), "g", types.MergePatchType, []byte(`{"spec":{"size":3},"status":{"ok":true}}`), metav1.PatchOptions{}, "status"))
+	if size, _, _ := unstructured.NestedInt64(status.Object, "spec", "size"); size != 2 || status.GetGeneration() != 1 {
+		t.Errorf("a status request changed the spec: %v", status.Object)
+	}
+	broken := object(t, strings.Replace(gadgets, "type: integer, maximum", "type: text, maximum", 1))
+	if _, err := crds.Patch(t.Context(), broken.GetName(), types.ApplyYAMLPatchType, must[[]byte](t)(broken.MarshalJSON()), metav1.PatchOptions{FieldManager: "x", Force: ptr(true)}); !apierrors.IsInvalid(err) {
+		t.Errorf("got %v", err)
+	}
+	if err := crds.Delete(t.Context(), "gadgets.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v1.Get(t.Context(), "g", metav1.GetOptions{}); !apierrors.IsNotFound(err) || len(err.(apierrors.APIStatus).Status().Details.Name) > 0 {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.Mapper().RESTMapping(gk); !meta.IsNoMatchError(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// TestList selects, and goes on where it stopped, in the state it began in.
+func TestList(t *testing.T) {
+	c := newCluster(t)
+	r := configMaps(c)
+	for i := range 5 {
+		create(t, r, configMap(t, fmt.Sprintf("c%d", i), "odd", fmt.Sprint(i%2 == 1)))
+	}
+	names := func(list *unstructured.UnstructuredList) (out []string) {
+		for _, obj := range list.Items {
+			out = append(out, obj.GetName())
+		}
+		return out
+	}
+	list := func(opts metav1.ListOptions) *unstructured.UnstructuredList {
+		return must[*unstructured.UnstructuredList](t)(r.List(t.Context(), opts))
+	}
+	first := list(metav1.ListOptions{Limit: 2})
+	if err := r.Delete(t.Context(), "c3", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	second := list(metav1.ListOptions{Limit: 2, Continue: first.GetContinue()})
+	third := list(metav1.ListOptions{Limit: 2, Continue: second.GetContinue()})
+	for _, tc := range []struct {
+		name string
+		list *unstructured.UnstructuredList
+		want []string
+	}{
+		{"first", first, []string{"c0", "c1"}},
+		{"second", second, []string{"c2", "c3"}},
+		{"third", third, []string{"c4"}},
+		{"labels", list(metav1.ListOptions{LabelSelector: "odd=true"}), []string{"c1"}},
+		{"fields", list(metav1.ListOptions{FieldSelector: "metadata.name=c2,metadata.namespace=default"}), []string{"c2"}},
+		{"exactly then", list(metav1.ListOptions{ResourceVersion: first.GetResourceVersion(), ResourceVersionMatch: metav1.ResourceVersionMatchExact}), []string{"c0", "c1", "c2", "c3", "c4"}},
+	} {
+		if diff := cmp.Diff(tc.want, names(tc.list)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", tc.name, diff)
+		}
+	}
+	if first.GetKind() != "ConfigMapList" || *first.GetRemainingItemCount() != 3 || third.GetContinue() != "" {
+		t.Errorf("got %v", first.Object)
+	}
+	for _, opts := range []metav1.ListOptions{{Continue: "!"}, {LabelSelector: "=="}, {FieldSelector: "spec.x=y"}, {ResourceVersion: "x"}} {
+		if _, err := r.List(t.Context(), opts); !apierrors.IsBadRequest(err) {
+			t.Errorf("%+v: got %v", opts, err)
+		}
+	}
+	if err := r.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "odd=false"}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"c1"}, names(list(metav1.ListOptions{}))); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// next returns the next event as text.
+func next(t *testing.T, w watch.Interface) string {
+	t.Helper()
+	e, ok := <-w.ResultChan()
+	if !ok {
+		return "closed"
+	}
+	if obj, isObject := e.Object.(*unstructured.Unstructured); isObject {
+		return string(e.Type) + " " + obj.GetName()
+	}
+	return string(e.Type) + " " + apierrors.FromObject(e.Object).Error()
+}
+
+// TestWatch tells what happens from a version on, as its selection sees it.
+func TestWatch(t *testing.T) {
+	r := configMaps(newCluster(t))
+	create(t, r, configMap(t, "a", "x", "y"))
+	version := must[*unstructured.UnstructuredList](t)(r.List(t.Context(), metav1.ListOptions{})).GetResourceVersion()
+	all := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{ResourceVersion: version}))
+	defer all.Stop()
+	some := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{LabelSelector: "x=y"}))
+	defer some.Stop()
+	initial := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{SendInitialEvents: ptr(true), AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan}))
+	defer initial.Stop()
+	create(t, r, configMap(t, "b"))
+	for _, data := range []string{`{"metadata":{"labels":{"x":"z"}}}`, `{"metadata":{"labels":{"x":"y"}}}`, `{}`, `{"data":{"k":"w"}}`} {
+		must[*unstructured.Unstructured](t)(r.Patch(t.Context(), "a", types.MergePatchType, []byte(data), metav1.PatchOptions{}))
+	}
+	if err := r.Delete(t.Context(), "a", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for w, want := range map[watch.Interface][]string{
+		all:     {"ADDED b", "MODIFIED a", "MODIFIED a", "MODIFIED a", "DELETED a"},
+		some:    {"ADDED a", "DELETED a", "ADDED a", "MODIFIED a", "DELETED a"},
+		initial: {"ADDED a", "BOOKMARK ", "ADDED b"},
+	} {
+		var got []string
+		for range want {
+			got = append(got, next(t, w))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	}
+	if _, err := r.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "999999"}); !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestWatchExpires: who is too late is told to list again.
+func TestWatchExpires(t *testing.T) {
+	r := configMaps(newCluster(t))
+	begin := create(t, r, configMap(t, "a")).GetResourceVersion()
+	slow := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{ResourceVersion: begin}))
+	defer slow.Stop()
+	for i := range 2100 {
+		must[*unstructured.Unstructured](t)(r.Patch(t.Context(), "a", types.MergePatchType, fmt.Appendf(nil, `{"data":{"k":"%d"}}`, i), metav1.PatchOptions{}))
+	}
+	if _, err := r.Watch(t.Context(), metav1.ListOptions{ResourceVersion: begin}); !apierrors.IsResourceExpired(err) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := r.List(t.Context(), metav1.ListOptions{ResourceVersion: begin, ResourceVersionMatch: metav1.ResourceVersionMatchExact}); !apierrors.IsResourceExpired(err) {
+		t.Errorf("got %v", err)
+	}
+	for {
+		switch got := next(t, slow); {
+		case strings.HasPrefix(got, "ERROR"):
+			if got = next(t, slow); got != "closed" {
+				t.Errorf("after the error: %s", got)
+			}
+			return
+		case got == "closed":
+			t.Fatal("closed without an error")
+		}
+	}
+}
+
+// TestWatchEnds: with its context, when stopped, after its time; bookmarks come
+// while nothing happens.
+func TestWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := configMaps(newCluster(t))
+		ctx, cancel := context.WithCancel(t.Context())
+		canceled := must[watch.Interface](t)(r.Watch(ctx, metav1.ListOptions{}))
+		stopped := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{}))
+		timed := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{TimeoutSeconds: ptr(int64(90)), AllowWatchBookmarks: true}))
+		begin := time.Now()
+		cancel()
+		stopped.Stop()
+		for _, w := range []watch.Interface{canceled, stopped} {
+			if got := next(t, w); got != "closed" {
+				t.Errorf("got %s", got)
+			}
+		}
+		if got := next(t, timed); got != "BOOKMARK " || time.Since(begin) != time.Minute {
+			t.Errorf("got %s after %v", got, time.Since(begin))
+		}
+		if got := next(t, timed); got != "closed" || time.Since(begin) != 90*time.Second {
+			t.Errorf("got %s after %v", got, time.Since(begin))
+		}
+	})
+}
+
+// TestSystemFields: what a server sets, is set.
+func TestSystemFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seed := object(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system, uid: 11111111-2222-4333-8444-555555555555}\n")
+		names := map[string]bool{}
+		for range 2 {
+			c := newCluster(t, seed)
+			r := configMaps(c)
+			obj := configMap(t, "")
+			obj.SetGenerateName("gen-")
+			obj = create(t, r, obj)
+			names[obj.GetName()+" "+string(obj.GetUID())] = true
+			if !obj.GetCreationTimestamp().Time.Equal(time.Now()) || obj.GetResourceVersion() == "" || !strings.HasPrefix(obj.GetName(), "gen-") {
+				t.Errorf("got %v", obj.Object)
+			}
+			other := configMap(t, "")
+			other.SetGenerateName("gen-")
+			if other = create(t, r, other); other.GetName() == obj.GetName() {
+				t.Error("the same name twice")
+			}
+			create(t, r, configMap(t, "again"))
+			first := must[*unstructured.Unstructured](t)(r.Get(t.Context(), "again", metav1.GetOptions{}))
+			deleteWith(t, r, "again", metav1.DeletePropagationBackground)
+			if second := create(t, r, configMap(t, "again")); second.GetUID() == first.GetUID() {
+				t.Error("another object has the same UID")
+			}
+		}
+		if len(names) != 1 {
+			t.Errorf("the same cluster twice made different names: %v", names)
+		}
+	})
+	kubeSystem := schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	one := must[*unstructured.Unstructured](t)(newCluster(t).Dynamic().Resource(kubeSystem).Get(t.Context(), "kube-system", metav1.GetOptions{}))
+	two := must[*unstructured.Unstructured](t)(newCluster(t).Dynamic().Resource(kubeSystem).Get(t.Context(), "kube-system", metav1.GetOptions{}))
+	if one.GetUID() == two.GetUID() || one.GetUID() == "" {
+		t.Error("two clusters have the same identity")
+	}
+}
+
+// TestSeed: a cluster can begin as a copy of another.
+func TestSeed(t *testing.T) {
+	c := newCluster(t)
+	create(t, configMaps(c), configMap(t, "a"))
+	create(t, c.Dynamic().Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}), object(t, gadgets))
+	create(t, resourceOf(c, "example.com", "v1", "gadgets"), object(t, "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: g}\n"))
+	create(t, resourceOf(c, "apps", "v1", "deployments"), object(t, web))
+	if err := c.MarkReady(); err != nil {
+		t.Fatal(err)
+	}
+	again := newCluster(t, c.Objects()...)
+	strip := func(objs []*unstructured.Unstructured) (out []map[string]any) {
+		for _, obj := range objs {
+			obj.SetResourceVersion("")
+			out = append(out, obj.Object)
+		}
+		return out
+	}
+	if diff := cmp.Diff(strip(c.Objects()), strip(again.Objects())); diff != "" {
+		t.Errorf("-original +copy\n%s", diff)
+	}
+	_, err := offline.New(nil, objects(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: nowhere}\n---\napiVersion: x/v1\nkind: Thing\nmetadata: {name: z}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: default}\n")...)
+	for _, want := range []string{`namespaces "nowhere" not found`, "Thing of x/v1 is not served", "spec.selector"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %s", err, want)
+		}
+	}
+}
+
+// TestPreconditions: what was read must still be what is deleted.
+func TestPreconditions(t *testing.T) {
+	r := configMaps(newCluster(t))
+	obj := create(t, r, configMap(t, "a"))
+	for _, p := range []metav1.Preconditions{{UID: ptr(types.UID("x"))}, {ResourceVersion: ptr("1")}} {
+		if err := r.Delete(t.Context(), "a", metav1.DeleteOptions{Preconditions: &p}); !apierrors.IsConflict(err) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if err := r.Delete(t.Context(), "a", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil || gone(t, r, "a") {
+		t.Errorf("a trial deleted: %v", err)
+	}
+	uid, version := obj.GetUID(), obj.GetResourceVersion()
+	if err := r.Delete(t.Context(), "a", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefused: what the cluster does not have is refused by name.
+func TestRefused(t *testing.T) {
+	c := newCluster(t)
+	r := configMaps(c)
+	create(t, r, configMap(t, "a"))
+	deployments := resourceOf(c, "apps", "v1", "deployments")
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"scale":            {second(deployments.Get(t.Context(), "web", metav1.GetOptions{}, "scale")), "no sub-resource"},
+		"eviction":         {second(r.Create(t.Context(), configMap(t, "b"), metav1.CreateOptions{}, "eviction")), "no sub-resource"},
+		"status of none":   {second(r.UpdateStatus(t.Context(), configMap(t, "a"), metav1.UpdateOptions{})), "could not find the requested resource"},
+		"unknown resource": {second(resourceOf(c, "x", "v1", "things").Get(t.Context(), "a", metav1.GetOptions{})), "could not find the requested resource"},
+		"old version":      {second(resourceOf(c, "autoscaling", "v1", "horizontalpodautoscalers").Get(t.Context(), "a", metav1.GetOptions{})), "could not find the requested resource"},
+		"no manager":       {second(r.Apply(t.Context(), "a", configMap(t, "a"), metav1.ApplyOptions{})), "is required for apply patch"},
+		"patch type":       {second(r.Patch(t.Context(), "a", "text/plain", nil, metav1.PatchOptions{})), "unknown format"},
+		"no name":          {second(r.Get(t.Context(), "", metav1.GetOptions{})), "name is required"},
+		"no new name":      {second(r.Create(t.Context(), configMap(t, ""), metav1.CreateOptions{})), "name or generateName is required"},
+		"dry run":          {second(r.Create(t.Context(), configMap(t, "b"), metav1.CreateOptions{DryRun: []string{"Some"}})), "dryRun"},
+		"namespace":        {second(r.Create(t.Context(), object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: other}\n"), metav1.CreateOptions{})), "does not match the namespace"},
+		"strict":           {second(r.Create(t.Context(), object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndato: {}\n"), metav1.CreateOptions{FieldValidation: "Strict"})), `unknown field "dato"`},
+		"large patch":      {second(r.Patch(t.Context(), "a", types.MergePatchType, make([]byte, 4<<20), metav1.PatchOptions{})), "limit is"},
+	} {
+		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) {
+			t.Errorf("%s: got %v", name, tc.err)
+		}
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Get(done, "a", metav1.GetOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestImmutable: fields that cannot change once an object exists.
+func TestImmutable(t *testing.T) {
+	c := newCluster(t)
+	for _, tc := range []struct{ manifest, patch, want string }{
+		{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nimmutable: true\ndata: {k: one}\n", `{"data":{"k":"w"}}`, "data: Forbidden: field is immutable when `immutable` is set"},
+		{"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {k: aHVudGVyMg==}\nimmutable: true\n", `{"stringData":{"k":"w"}}`, "data: Forbidden: field is immutable when `immutable` is set"},
+		{"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n", `{"spec":{"clusterIP":"10.96.7.7","clusterIPs":["10.96.7.7"]}}`, "may not change once set"},
+		{web, `{"spec":{"selector":{"matchLabels":{"x":"y"}},"template":{"metadata":{"labels":{"x":"y"}}}}}`, "spec.selector: Invalid value"},
+		{"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: a}\nroleRef: {kind: Role, name: r, apiGroup: rbac.authorization.k8s.io}\n", `{"roleRef":{"name":"s"}}`, "cannot change roleRef"},
+	} {
+		obj := object(t, tc.manifest)
+		m := must[*meta.RESTMapping](t)(c.Mapper().RESTMapping(obj.GroupVersionKind().GroupKind()))
+		r := c.Dynamic().Resource(m.Resource).Namespace("default")
+		create(t, r, obj)
+		_, err := r.Patch(t.Context(), obj.GetName(), types.MergePatchType, []byte(tc.patch), metav1.PatchOptions{})
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "aHVudGVy") {
+			t.Errorf("%s: got %v", obj.GetKind(), err)
+		}
+	}
+}
+
+// TestConcurrent: many at once, each object keeps all that was written.
+func TestConcurrent(t *testing.T) {
+	r := configMaps(newCluster(t))
+	create(t, r, configMap(t, "a"))
+	w := must[watch.Interface](t)(r.Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=a"}))
+	defer w.Stop()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 20 {
+				data := fmt.Appendf(nil, `{"data":{"k%d-%d":"v"}}`, i, n)
+				if _, err := r.Patch(t.Context(), "a", types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+					t.Error(err)
+				}
+				if _, err := r.List(t.Context(), metav1.ListOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 161 {
+		next(t, w)
+	}
+	wg.Wait()
+	live := must[*unstructured.Unstructured](t)(r.Get(t.Context(), "a", metav1.GetOptions{}))
+	if data, _, _ := unstructured.NestedMap(live.Object, "data"); len(data) != 161 {
+		t.Errorf("%d keys", len(data))
+	}
+}
