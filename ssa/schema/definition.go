@@ -112,6 +112,7 @@ type version struct {
 	kind       Kind
 	props      *apiextensions.JSONSchemaProps
 	structural *structuralschema.Structural
+	embeds     bool // objects inside objects
 	status     bool // the sub-resource is there
 	scale      *apiextensions.CustomResourceSubresourceScale
 	checks     func() (*checks, error)
@@ -190,6 +191,7 @@ func newVersion(d *definition, crd *apiextensions.CustomResourceDefinition, in *
 	if err := defaulting.PruneDefaults(v.structural); err != nil {
 		return nil, fmt.Errorf("%w: version %s: %w", ErrInvalid, in.Name, err)
 	}
+	v.embeds = embeds(v.structural)
 	names := crd.Spec.Names
 	v.kind = Kind{
 		GroupVersionKind: schema.GroupVersionKind{Group: crd.Spec.Group, Version: in.Name, Kind: names.Kind},

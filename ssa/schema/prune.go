@@ -48,13 +48,23 @@ func (v *version) prune(content map[string]any) []string {
 			dropped = append(dropped, unknown...)
 		}
 	}
+	dropped = append(dropped, v.pruneValues(content)...)
+	slices.Sort(dropped)
+	return dropped
+}
+
+// pruneValues is prune without the metadata of the object itself.
+func (v *version) pruneValues(content map[string]any) []string {
+	var dropped []string
 	if !v.of.crd.Spec.PreserveUnknownFields {
-		dropped = append(dropped, pruning.PruneWithOptions(content, v.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})...)
+		dropped = pruning.PruneWithOptions(content, v.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	}
+	if !v.embeds {
+		return dropped
 	}
 	if err, unknown := objectmeta.CoerceWithOptions(nil, content, v.structural, false, objectmeta.CoerceOptions{ReturnUnknownFieldPaths: true}); err == nil {
 		dropped = append(dropped, unknown...)
 	}
-	slices.Sort(dropped)
 	return dropped
 }
 

@@ -48,14 +48,18 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 	w := &walker{out: out}
 	w.value(n, obj.Object["metadata"], "metadata")
 	before := len(w.out)
-	w.embedded(n, v.structural, content, "")
+	if v.embeds {
+		w.embedded(n, v.structural, content, "")
+	}
 	e := entry{Kind: v.kind}
 	out = append(w.out, e.metadata(ctx, obj, old)...)
-	if err := objectmeta.Coerce(nil, content, v.structural, false, false); err != nil {
-		if len(w.out) > before {
-			return out // said already, and with the path
+	if v.embeds {
+		if err := objectmeta.Coerce(nil, content, v.structural, false, false); err != nil {
+			if len(w.out) > before {
+				return out // said already, and with the path
+			}
+			return append(out, ofField(err))
 		}
-		return append(out, ofField(err))
 	}
 	for _, err := range v.values(ctx, c, content, live) {
 		out = append(out, ofRule(err))
@@ -63,13 +67,11 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 	return out
 }
 
-// unknownFields removes and reports fields that the schema does not have.
+// unknownFields removes and reports fields that the schema does not have, apart
+// from those of metadata, which has a schema of its own.
 func (v *version) unknownFields(content map[string]any) []Violation {
 	var out []Violation
-	for _, path := range v.prune(content) {
-		if strings.HasPrefix(path, "metadata.") {
-			continue // which has a schema of its own
-		}
+	for _, path := range v.pruneValues(content) {
 		out = append(out, Violation{Reason: UnknownField, Path: path, Message: "unknown field"})
 	}
 	return out
@@ -99,6 +101,17 @@ func (w *walker) embedded(meta *node, s *structuralschema.Structural, v any, pat
 	}
 }
 
+// embeds reports that a schema has objects inside objects.
+func embeds(s *structuralschema.Structural) bool {
+	found := false
+	visitor := structuralschema.Visitor{Structural: func(s *structuralschema.Structural) bool {
+		found = found || s.XEmbeddedResource
+		return false
+	}}
+	visitor.Visit(s)
+	return found
+}
+
 // values checks the content against schema, list types and rules.
 func (v *version) values(ctx context.Context, c *checks, content, old map[string]any) field.ErrorList {
 	var errs field.ErrorList
@@ -113,7 +126,9 @@ func (v *version) values(ctx context.Context, c *checks, content, old map[string
 		errs = validation.ValidateCustomResourceUpdate(nil, content, old, c.values, forgiven...)
 	}
 	errs = append(errs, v.scaleFields(content)...)
-	errs = append(errs, objectmeta.Validate(ctx, nil, content, v.structural, false)...)
+	if v.embeds {
+		errs = append(errs, objectmeta.Validate(ctx, nil, content, v.structural, false)...)
+	}
 	if old == nil || len(listtype.ValidateListSetsAndMaps(nil, v.structural, old)) == 0 {
 		errs = append(errs, listtype.ValidateListSetsAndMaps(nil, v.structural, content)...)
 	}
