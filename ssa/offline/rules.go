@@ -291,52 +291,6 @@ func prepareJob(_ *request, obj, old *unstructured.Unstructured) {
 	}
 }
 
-// prepareService gives a service its address and ports, and takes those that
-// its type does not have.
-func prepareService(q *request, obj, old *unstructured.Unstructured) {
-	spec, ok := obj.Object["spec"].(map[string]any)
-	if !ok {
-		return
-	}
-	kind := spec["type"]
-	if kind == "ExternalName" {
-		for _, name := range []string{"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"} {
-			delete(spec, name)
-		}
-		return
-	}
-	if old != nil {
-		for _, name := range []string{"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"} {
-			if _, set := spec[name]; !set {
-				restore(obj, old, "spec", name)
-			}
-		}
-	}
-	if spec["clusterIP"] == nil || spec["clusterIP"] == "" {
-		spec["clusterIP"] = q.cluster.address(q.dryRun)
-	}
-	families, policy := []any{"IPv4"}, "SingleStack"
-	if selector, _ := spec["selector"].(map[string]any); spec["clusterIP"] == "None" && len(selector) == 0 {
-		families, policy = []any{"IPv4", "IPv6"}, "RequireDualStack" // whoever adds addresses may have any
-	}
-	for name, value := range map[string]any{"clusterIPs": []any{spec["clusterIP"]}, "ipFamilies": families, "ipFamilyPolicy": policy} {
-		if spec[name] == nil {
-			spec[name] = value
-		}
-	}
-	ports, _ := spec["ports"].([]any) // none is allowed for a headless service
-	for _, p := range ports {
-		port, ok := p.(map[string]any)
-		if !ok {
-			continue
-		}
-		exposed := kind == "NodePort" || kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false
-		if exposed && (port["nodePort"] == nil || port["nodePort"] == int64(0)) {
-			port["nodePort"] = q.cluster.nodePort(q.dryRun)
-		}
-	}
-}
-
 func anySlice[T any](values []T) []any {
 	out := make([]any, len(values))
 	for i, v := range values {

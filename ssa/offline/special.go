@@ -218,6 +218,12 @@ func alias(obj *unstructured.Unstructured, gvk schema.GroupVersionKind) {
 			obj.SetAnnotations(annotations)
 		}
 	}
+	if gvk.Group == "apps" && gvk.Kind == "StatefulSet" {
+		templates, _, _ := unstructured.NestedFieldNoCopy(obj.Object, "spec", "volumeClaimTemplates") // reading reports another type
+		for _, template := range items(templates) {
+			template["apiVersion"], template["kind"] = "v1", "PersistentVolumeClaim"
+		}
+	}
 	for _, spec := range podSpecs(obj) {
 		name := spec["serviceAccountName"]
 		if name == nil || name == "" {
