@@ -127,7 +127,13 @@ func newDefinition(obj *unstructured.Unstructured, types *library) (*definition,
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if errs := validation.ValidateCustomResourceDefinition(context.Background(), internal); len(errs) > 0 {
+	errs, err := sparing(func() field.ErrorList {
+		return validation.ValidateCustomResourceDefinition(context.Background(), internal)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(errs) > 0 {
 		return nil, refused(errs)
 	}
 	d := &definition{crd: crd, types: types}
@@ -149,6 +155,17 @@ func newDefinition(obj *unstructured.Unstructured, types *library) (*definition,
 	}
 	d.converter = sync.OnceValues(d.newConverter)
 	return d, nil
+}
+
+// sparing calls code of the API server, which panics on some input: a
+// definition with selectable fields and no schema, for instance.
+func sparing(validate func() field.ErrorList) (errs field.ErrorList, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: the validation of the API server breaks down over it: %v", ErrInvalid, r)
+		}
+	}()
+	return validate(), nil
 }
 
 // readDefinition reads a definition as a creation does: with defaults and

@@ -164,12 +164,25 @@ func (n *node) typed(preset any) any {
 // TestDifferential finds them.
 func lenient() []string {
 	return []string{
+		"io.k8s.api.apps.v1.ControllerRevision.revision",
 		"io.k8s.api.batch.v1.PodFailurePolicy.rules",
+		"io.k8s.api.core.v1.ClusterTrustBundleProjection.path",
 		"io.k8s.api.core.v1.HTTPHeader.value",
+		"io.k8s.api.core.v1.ISCSIPersistentVolumeSource.lun",
+		"io.k8s.api.core.v1.ISCSIVolumeSource.lun",
 		"io.k8s.api.core.v1.LimitRangeSpec.limits",
+		"io.k8s.api.core.v1.PreferredSchedulingTerm.preference",
 		"io.k8s.api.core.v1.SleepAction.seconds",
 		"io.k8s.api.core.v1.Sysctl.value",
+		"io.k8s.api.resource.v1.DeviceCapacity.value",
+		"io.k8s.api.resource.v1.DeviceClass.spec",
+		"io.k8s.api.resource.v1.ResourceClaim.spec",
+		"io.k8s.api.resource.v1.ResourceClaimTemplate.spec",
+		"io.k8s.api.resource.v1.ResourceClaimTemplateSpec.spec",
+		"io.k8s.api.resource.v1.ResourcePool.generation",
 		"io.k8s.api.storage.v1.CSIDriver.spec",
+		"io.k8s.api.storage.v1.CSINode.spec",
+		"io.k8s.api.storage.v1.CSINodeSpec.drivers",
 		"io.k8s.api.storage.v1.TokenRequest.audience",
 		"io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion.served",
 	}

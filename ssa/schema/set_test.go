@@ -185,8 +185,12 @@ func TestDefinitionsRefused(t *testing.T) {
 			delete(field(o, "parts"), "x-kubernetes-list-map-keys")
 		}, []string{at + ".properties[tags].x-kubernetes-list-type: Unsupported value", at + ".properties[parts].x-kubernetes-list-map-keys: Required value"}},
 		"old version": {func(o map[string]any) { o["apiVersion"] = "apiextensions.k8s.io/v1beta1" }, []string{"apiextensions.k8s.io/v1beta1 is not served any more"}},
-		"wrong type":  {func(o map[string]any) { o["spec"] = "x" }, []string{"widgets.test.example.com"}},
-		"no spec":     {func(o map[string]any) { delete(o, "spec") }, []string{"spec.group: Required value"}},
+		"breaks the server": {func(o map[string]any) {
+			spec := o["spec"].(map[string]any) //nolint:forcetypeassert // test data
+			spec["versions"] = []any{map[string]any{"name": "v1", "served": true, "storage": true, "schema": map[string]any{}, "selectableFields": []any{map[string]any{"jsonPath": ".spec.a"}}}}
+		}, []string{"the validation of the API server breaks down"}},
+		"wrong type": {func(o map[string]any) { o["spec"] = "x" }, []string{"widgets.test.example.com"}},
+		"no spec":    {func(o map[string]any) { delete(o, "spec") }, []string{"spec.group: Required value"}},
 		"no schema": {func(o map[string]any) {
 			delete(o["spec"].(map[string]any)["versions"].([]any)[0].(map[string]any), "schema") //nolint:forcetypeassert // test data
 		}, []string{"spec.versions[0].schema.openAPIV3Schema: Required value"}},

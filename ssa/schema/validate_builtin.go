@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // validateBuiltin checks an object of a kind of Kubernetes.
@@ -29,12 +30,16 @@ func validateDefinition(ctx context.Context, obj, old *unstructured.Unstructured
 	if err != nil {
 		return []Violation{{Reason: WrongType, Message: err.Error()}}
 	}
-	errs := validation.ValidateCustomResourceDefinition(ctx, in)
-	if old != nil {
-		if _, before, err := readDefinition(old); err == nil {
-			in.Status = before.Status
-			errs = validation.ValidateCustomResourceDefinitionUpdate(ctx, in, before)
+	errs, err := sparing(func() field.ErrorList {
+		if old != nil {
+			if _, before, err := readDefinition(old); err == nil {
+				return validation.ValidateCustomResourceDefinitionUpdate(ctx, in, before)
+			}
 		}
+		return validation.ValidateCustomResourceDefinition(ctx, in)
+	})
+	if err != nil {
+		return []Violation{{Reason: BadValue, Message: err.Error()}}
 	}
 	var out []Violation
 	for _, e := range errs {

@@ -61,7 +61,11 @@ func (v *version) validate(ctx context.Context, obj, old *unstructured.Unstructu
 			return append(out, ofField(err))
 		}
 	}
-	for _, err := range v.values(ctx, c, content, live) {
+	errs, err := sparing(func() field.ErrorList { return v.values(ctx, c, content, live) })
+	if err != nil {
+		out = append(out, Violation{Reason: NotChecked, Message: err.Error()})
+	}
+	for _, err := range errs {
 		out = append(out, ofRule(err))
 	}
 	return out
