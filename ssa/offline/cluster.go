@@ -105,9 +105,9 @@ func (c *Cluster) Objects() []*unstructured.Unstructured {
 func (c *Cluster) sow(seed []*unstructured.Unstructured) error {
 	rank := func(obj *unstructured.Unstructured) int {
 		switch obj.GroupVersionKind().GroupKind() {
-		case crdKind:
+		case crdKind():
 			return 0
-		case namespaceKind:
+		case namespaceKind():
 			return 1
 		}
 		return 2

@@ -172,7 +172,7 @@ func (c *Cluster) unfinalize(l located, finalizer string) {
 func (c *Cluster) empty() bool {
 	namespaces := schema.GroupResource{Resource: "namespaces"}
 	for _, namespace := range c.all(func(obj *unstructured.Unstructured) bool {
-		return obj.GroupVersionKind().GroupKind() == namespaceKind && obj.GetDeletionTimestamp() != nil && namespaceFinalizers(obj)
+		return obj.GroupVersionKind().GroupKind() == namespaceKind() && obj.GetDeletionTimestamp() != nil && namespaceFinalizers(obj)
 	}) {
 		content := c.all(func(obj *unstructured.Unstructured) bool { return obj.GetNamespace() == namespace.obj.GetName() })
 		did := false
@@ -201,7 +201,7 @@ func (c *Cluster) empty() bool {
 // clean deletes the objects of definitions that go, and then them.
 func (c *Cluster) clean() bool {
 	for _, crd := range c.all(func(obj *unstructured.Unstructured) bool {
-		return obj.GroupVersionKind().GroupKind() == crdKind && obj.GetDeletionTimestamp() != nil && slices.Contains(obj.GetFinalizers(), cleanupFinalizer)
+		return obj.GroupVersionKind().GroupKind() == crdKind() && obj.GetDeletionTimestamp() != nil && slices.Contains(obj.GetFinalizers(), cleanupFinalizer)
 	}) {
 		gr := definedResource(crd.obj)
 		did := false

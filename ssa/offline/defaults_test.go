@@ -125,7 +125,7 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s: %v", version, err)
 			continue
 		}
-		if _, err := set.TypeConverter(context.Background(), c.stored(namespaceKind).gvk); err != nil {
+		if _, err := set.TypeConverter(context.Background(), c.stored(namespaceKind()).gvk); err != nil {
 			t.Error(err)
 		}
 	}

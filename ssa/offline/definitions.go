@@ -15,7 +15,7 @@ import (
 // definitions.
 func (c *Cluster) serve() {
 	c.set = c.builtin
-	definitions := c.store.objects[crdResource]
+	definitions := c.store.objects[crdResource()]
 	for _, crd := range (selection{}).sorted(definitions) {
 		if next, err := c.set.With(crd); err == nil {
 			c.set = next
@@ -34,8 +34,6 @@ func (c *Cluster) define(crd *unstructured.Unstructured) error {
 	c.tabulate()
 	return nil
 }
-
-var crdResource = schema.GroupResource{Group: crdKind.Group, Resource: "customresourcedefinitions"}
 
 // tabulate rebuilds the table of kinds. Of a built-in kind only the preferred
 // version is served, as only the server's code can convert others.
@@ -76,7 +74,7 @@ func newKind(k kinds.Kind) *kind {
 func (c *Cluster) customKind(k kinds.Kind) *kind {
 	out := newKind(k)
 	out.custom = true
-	crd := c.store.objects[crdResource][keyOf(named(k.Definition))]
+	crd := c.store.objects[crdResource()][keyOf(named(k.Definition))]
 	if crd == nil {
 		return &kind{}
 	}
@@ -104,7 +102,7 @@ func named(name string) *unstructured.Unstructured {
 
 // written follows up on an object that was stored.
 func (c *Cluster) written(k *kind, obj *unstructured.Unstructured) {
-	if k.gvk.GroupKind() != crdKind || obj.GetDeletionTimestamp() != nil {
+	if k.gvk.GroupKind() != crdKind() || obj.GetDeletionTimestamp() != nil {
 		return
 	}
 	if c.define(obj) == nil {
@@ -115,7 +113,7 @@ func (c *Cluster) written(k *kind, obj *unstructured.Unstructured) {
 // establish gives a definition the status of one that is served, as the API
 // server's own controllers do.
 func (c *Cluster) establish(crd *unstructured.Unstructured) {
-	k := c.stored(crdKind)
+	k := c.stored(crdKind())
 	q := &request{resource: resource{cluster: c, gvr: k.resource()}, kind: k, name: crd.GetName(), subresource: "status", manager: "kube-apiserver"}
 	owners, err := q.owners()
 	if err != nil {
@@ -149,7 +147,7 @@ func (c *Cluster) establish(crd *unstructured.Unstructured) {
 		return
 	}
 	next = owners.update(crd, next, q.manager)
-	c.store.put(crdResource, next)
+	c.store.put(crdResource(), next)
 }
 
 // prepareDefinition notes the version that objects are stored in.

@@ -83,7 +83,7 @@ func (c *Cluster) mark(k *kind, obj *unstructured.Unstructured, policy metav1.De
 		finalizers = append(finalizers, metav1.FinalizerDeleteDependents)
 	case metav1.DeletePropagationBackground:
 	}
-	if k.gvk.GroupKind() == crdKind && !slices.Contains(finalizers, cleanupFinalizer) {
+	if k.gvk.GroupKind() == crdKind() && !slices.Contains(finalizers, cleanupFinalizer) {
 		finalizers = append(finalizers, cleanupFinalizer)
 	}
 	next.SetFinalizers(finalizers)
@@ -99,7 +99,7 @@ func (c *Cluster) mark(k *kind, obj *unstructured.Unstructured, policy metav1.De
 			next.SetGeneration(g + 1)
 		}
 	}
-	if k.gvk.GroupKind() == namespaceKind {
+	if k.gvk.GroupKind() == namespaceKind() {
 		next.Object["status"] = map[string]any{"phase": "Terminating"}
 	}
 	c.change(k.groupResource(), obj, next)
@@ -119,7 +119,7 @@ func (c *Cluster) drop(gr schema.GroupResource, key types.NamespacedName) {
 		return
 	}
 	c.store.remove(gr, key)
-	if obj.GroupVersionKind().GroupKind() == crdKind {
+	if obj.GroupVersionKind().GroupKind() == crdKind() {
 		c.serve()
 	}
 }
@@ -136,7 +136,7 @@ func terminating(err *apierrors.StatusError, namespace string) error {
 
 // namespaceFinalizers reports a namespace that its controller has not let go.
 func namespaceFinalizers(obj *unstructured.Unstructured) bool {
-	if obj.GroupVersionKind().GroupKind() != namespaceKind {
+	if obj.GroupVersionKind().GroupKind() != namespaceKind() {
 		return false
 	}
 	finalizers, _, _ := unstructured.NestedSlice(obj.Object, "spec", "finalizers")

@@ -63,7 +63,7 @@ func retype(obj *unstructured.Unstructured) error {
 	if err != nil {
 		return err
 	}
-	if gvk.GroupKind() == crdKind {
+	if gvk.GroupKind() == crdKind() {
 		wholeNumbers(content)
 	}
 	obj.Object = content
@@ -97,7 +97,7 @@ func wholeNumbers(v any) any {
 func (c *Cluster) keep(k *kind, obj *unstructured.Unstructured) {
 	c.setDefaults(obj)
 	c.canonical(k, obj)
-	if gk := k.gvk.GroupKind(); !k.custom && gk != crdKind && gk.Kind != "ControllerRevision" {
+	if gk := k.gvk.GroupKind(); !k.custom && gk != crdKind() && gk.Kind != "ControllerRevision" {
 		dropEmpty(obj.Object)
 	}
 }
@@ -123,7 +123,7 @@ func dropEmpty(m map[string]any) {
 
 // newTyped returns an empty value of the Go type of a kind, nil if there is none.
 func newTyped(gvk schema.GroupVersionKind) runtime.Object {
-	if gvk.GroupKind() == crdKind {
+	if gvk.GroupKind() == crdKind() {
 		return &apiextensions.CustomResourceDefinition{}
 	}
 	obj, err := scheme.Scheme.New(gvk)

@@ -87,7 +87,7 @@ var (
 
 // ObjectToTyped reads an object by the schema of its kind.
 func (w world) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
-	t, err := w.cluster.set.TypeConverter(context.Background(), obj.GetObjectKind().GroupVersionKind())
+	t, err := w.cluster.set.TypeConverter(context.Background(), obj.GetObjectKind().GroupVersionKind()) //nolint:forbidigo // the field manager gives none, and nothing waits
 	if err != nil {
 		return nil, err
 	}

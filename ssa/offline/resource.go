@@ -234,7 +234,7 @@ func notServed() error {
 // asStatus gives an error the form in which it comes from a server: those that
 // have no status are internal errors there.
 func asStatus(err error) error {
-	if status, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // the server looks at the error itself, too
+	if status, ok := err.(apierrors.APIStatus); ok {
 		return &apierrors.StatusError{ErrStatus: status.Status()}
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

@@ -13,11 +13,15 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// Kinds of the API server with rules of their own.
-var (
-	crdKind       = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
-	namespaceKind = schema.GroupKind{Kind: "Namespace"}
-)
+func crdKind() schema.GroupKind {
+	return schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
+}
+
+func crdResource() schema.GroupResource {
+	return schema.GroupResource{Group: crdKind().Group, Resource: "customresourcedefinitions"}
+}
+
+func namespaceKind() schema.GroupKind { return schema.GroupKind{Kind: "Namespace"} }
 
 // rule is what the API server's code says about a built-in kind.
 type rule struct {
@@ -78,7 +82,7 @@ func rules() map[schema.GroupKind]rule {
 		{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicyBinding"}: {generation: true, versioned: true},
 		{Group: "admissionregistration.k8s.io", Kind: "MutatingAdmissionPolicy"}:          {generation: true, versioned: true},
 		{Group: "admissionregistration.k8s.io", Kind: "MutatingAdmissionPolicyBinding"}:   {generation: true, versioned: true},
-		crdKind: {generation: true, versioned: true, prepare: prepareDefinition},
+		crdKind(): {generation: true, versioned: true, prepare: prepareDefinition},
 	}
 }
 

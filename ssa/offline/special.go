@@ -12,7 +12,7 @@ import (
 func compute(obj *unstructured.Unstructured) {
 	gk := obj.GroupVersionKind().GroupKind()
 	switch gk {
-	case namespaceKind:
+	case namespaceKind():
 		if obj.GetName() != "" {
 			labels := obj.GetLabels()
 			if labels == nil {
@@ -42,7 +42,7 @@ func compute(obj *unstructured.Unstructured) {
 		}
 	case schema.GroupKind{Kind: "LimitRange"}:
 		computeLimits(obj)
-	case crdKind:
+	case crdKind():
 		computeNames(obj)
 	}
 	for _, spec := range podSpecs(obj) {

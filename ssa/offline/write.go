@@ -96,7 +96,7 @@ func (q *request) replace(body *unstructured.Unstructured) (*unstructured.Unstru
 }
 
 func uidMismatch(gr schema.GroupResource, name string, want, have types.UID) error {
-	return apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have)) //nolint:staticcheck // the text is the server's
+	return apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have))
 }
 
 // live returns the object as the version of the request has it, nil if it does
