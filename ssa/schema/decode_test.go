@@ -119,7 +119,7 @@ metadata:
 	if _, line := m.Position(m.Objects[1], "data.two"); line != 14 {
 		t.Errorf("the merged key is in line %d", line)
 	}
-	if m.Objects[1].Object["data"].(map[string]any)["two"] != "2" { //nolint:forcetypeassert // test data
+	if m.Objects[1].Object["data"].(map[string]any)["two"] != "2" {
 		t.Error("the key was not merged")
 	}
 	if file, line := m.Position(m.Objects[2].DeepCopy(), ""); line != 0 || file != "" {

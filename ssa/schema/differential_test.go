@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apischema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -71,23 +72,31 @@ func (c *cluster) apply(t testing.TB, obj *unstructured.Unstructured) error {
 // install applies definitions for good and waits until they are served.
 func (c *cluster) install(t testing.TB, objs ...*unstructured.Unstructured) {
 	t.Helper()
+	definitions := c.dynamic.Resource(apischema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	waiting := map[string]bool{}
 	for _, obj := range objs {
-		kind, _ := c.set.Kind(obj.GroupVersionKind())
-		r := c.dynamic.Resource(kind.GroupVersionResource())
-		if _, err := r.Apply(t.Context(), obj.GetName(), obj, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
+		if _, err := definitions.Apply(t.Context(), obj.GetName(), obj, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
 			t.Fatal(err)
 		}
-		watch, err := r.Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + obj.GetName()})
-		if err != nil {
-			t.Fatal(err)
+		waiting[obj.GetName()] = true
+	}
+	watch, err := definitions.Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	for len(waiting) > 0 {
+		event, open := <-watch.ResultChan()
+		obj, ok := event.Object.(*unstructured.Unstructured)
+		if !open || !ok {
+			t.Fatalf("the watch ended: %v", event)
 		}
-		for event := range watch.ResultChan() {
-			live, ok := event.Object.(*unstructured.Unstructured)
-			if ok && strings.Contains(fmt.Sprint(live.Object["status"]), "type:Established") && !strings.Contains(fmt.Sprint(live.Object["status"]), "InitialNamesAccepted") {
-				break
+		conditions, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
+		for _, condition := range conditions {
+			if m, ok := condition.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
+				delete(waiting, obj.GetName())
 			}
 		}
-		watch.Stop()
 	}
 }
 
@@ -170,7 +179,7 @@ func assign(root map[string]any, path []any, value any) {
 		last := i == len(path)-1
 		switch in := at.(type) {
 		case map[string]any:
-			key := step.(string) //nolint:forcetypeassert // made by mutations
+			key := step.(string)
 			switch {
 			case last && value == deleted{}:
 				delete(in, key)
@@ -180,7 +189,7 @@ func assign(root map[string]any, path []any, value any) {
 				at = in[key]
 			}
 		case []any:
-			n := step.(int) //nolint:forcetypeassert // made by mutations
+			n := step.(int)
 			switch {
 			case last && value == deleted{}:
 				assign(root, path[:i], append(slices.Clone(in[:n]), in[n+1:]...))

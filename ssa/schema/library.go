@@ -55,13 +55,7 @@ func (l *library) add(name string, body json.RawMessage) {
 	}
 }
 
-// definition returns a decoded definition.
-func (l *library) definition(name string) (*spec.Schema, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.decode(name)
-}
-
+// decode returns a definition. The caller holds the lock.
 func (l *library) decode(name string) (*spec.Schema, error) {
 	if s, ok := l.decoded[name]; ok {
 		return s, nil

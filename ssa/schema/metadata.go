@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/operation"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -65,7 +64,7 @@ func (e *entry) nameRule() validation.ValidateNameFunc {
 	switch e.Group {
 	case "rbac.authorization.k8s.io", "certificates.k8s.io", "internal.apiserver.k8s.io", "apiregistration.k8s.io", "networking.k8s.io":
 		if e.Kind.Kind != "Ingress" && e.Kind.Kind != "NetworkPolicy" && e.Kind.Kind != "IngressClass" {
-			return path.ValidatePathSegmentName
+			return pathSegment
 		}
 	case "":
 		if e.Kind.Kind == "Namespace" || e.Kind.Kind == "Service" {
@@ -73,6 +72,17 @@ func (e *entry) nameRule() validation.ValidateNameFunc {
 		}
 	}
 	return validation.NameIsDNSSubdomain
+}
+
+// pathSegment is the rule for names that may be anything that fits in a path.
+func pathSegment(name string, _ bool) []string {
+	switch {
+	case name == "." || name == "..":
+		return []string{"may not be '.' or '..'"}
+	case strings.ContainsAny(name, "/%"):
+		return []string{"may not contain '/' or '%'"}
+	}
+	return nil
 }
 
 // ofField translates a fault that the rules of Kubernetes found. Values are

@@ -54,7 +54,7 @@ func TestFromOpenAPI(t *testing.T) {
 		t.Error(v)
 	}
 	out, err := set.Default(obj[0])
-	if err != nil || out.Object["next"].(map[string]any)["size"] != int64(3) { //nolint:forcetypeassert // test data
+	if err != nil || out.Object["next"].(map[string]any)["size"] != int64(3) {
 		t.Errorf("%v, %v", out, err)
 	}
 	if _, err := set.TypeConverter(t.Context(), gv.WithKind("Thing")); err != nil {

@@ -36,7 +36,7 @@ func documents(t testing.TB, config *rest.Config) map[apischema.GroupVersion][]b
 			name, ok = strings.CutPrefix(path, "api/")
 		}
 		parsed, err := apischema.ParseGroupVersion(name)
-		if !ok || err != nil || parsed.Version == "" || strings.HasSuffix(parsed.Version, ".io") {
+		if !ok || err != nil || !ofKubernetes(parsed.Group) {
 			continue
 		}
 		if !strings.Contains(name, "/") && name != "v1" {
@@ -47,6 +47,11 @@ func documents(t testing.TB, config *rest.Config) map[apischema.GroupVersion][]b
 		}
 	}
 	return docs
+}
+
+// ofKubernetes reports a group that is no other test's.
+func ofKubernetes(group string) bool {
+	return !strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io")
 }
 
 // TestBuiltinIsWhatTheServerPublishes compares the embedded schemas with those
@@ -113,6 +118,9 @@ func TestKindsAreWhatDiscoverySays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !ofKubernetes(gv.Group) {
+			continue
+		}
 		for _, r := range list.APIResources {
 			if strings.Contains(r.Name, "/") {
 				continue
@@ -141,6 +149,9 @@ func TestKindsAreWhatDiscoverySays(t *testing.T) {
 		gv, err := apischema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !ofKubernetes(gv.Group) {
+			continue
 		}
 		for _, r := range list.APIResources {
 			m, err := mapper.RESTMapping(apischema.GroupKind{Group: gv.Group, Kind: r.Kind})

@@ -160,11 +160,11 @@ func TestWithoutBuiltin(t *testing.T) {
 func TestDefinitionsRefused(t *testing.T) {
 	widget := load(t, "widget.yaml").Objects[0]
 	spec := func(o map[string]any) map[string]any {
-		versions := o["spec"].(map[string]any)["versions"].([]any)                                                                                                 //nolint:forcetypeassert // test data
-		return versions[0].(map[string]any)["schema"].(map[string]any)["openAPIV3Schema"].(map[string]any)["properties"].(map[string]any)["spec"].(map[string]any) //nolint:forcetypeassert // test data
+		versions := o["spec"].(map[string]any)["versions"].([]any)
+		return versions[0].(map[string]any)["schema"].(map[string]any)["openAPIV3Schema"].(map[string]any)["properties"].(map[string]any)["spec"].(map[string]any)
 	}
 	field := func(o map[string]any, name string) map[string]any {
-		return spec(o)["properties"].(map[string]any)[name].(map[string]any) //nolint:forcetypeassert // test data
+		return spec(o)["properties"].(map[string]any)[name].(map[string]any)
 	}
 	const at = "spec.versions[0].schema.openAPIV3Schema.properties[spec]"
 	for name, test := range map[string]struct {
@@ -179,20 +179,20 @@ func TestDefinitionsRefused(t *testing.T) {
 			field(o, "atoms")["x-kubernetes-validations"] = []any{map[string]any{"rule": "self.all(a, self.all(b, self.all(c, a + b + c > 0)))"}}
 		}, []string{at + ".properties[atoms].x-kubernetes-validations[0].rule", "estimated rule cost exceeds budget"}},
 		"default of wrong type": {func(o map[string]any) { field(o, "min")["default"] = "x" }, []string{at + ".properties[min].default", "must be of type integer"}},
-		"name":                  {func(o map[string]any) { o["metadata"].(map[string]any)["name"] = "wrong" }, []string{"wrong", "metadata.name", `must be spec.names.plural+"."+spec.group`}}, //nolint:forcetypeassert // test data
+		"name":                  {func(o map[string]any) { o["metadata"].(map[string]any)["name"] = "wrong" }, []string{"wrong", "metadata.name", `must be spec.names.plural+"."+spec.group`}},
 		"two faults": {func(o map[string]any) {
 			field(o, "tags")["x-kubernetes-list-type"] = "odd"
 			delete(field(o, "parts"), "x-kubernetes-list-map-keys")
 		}, []string{at + ".properties[tags].x-kubernetes-list-type: Unsupported value", at + ".properties[parts].x-kubernetes-list-map-keys: Required value"}},
 		"old version": {func(o map[string]any) { o["apiVersion"] = "apiextensions.k8s.io/v1beta1" }, []string{"apiextensions.k8s.io/v1beta1 is not served any more"}},
 		"breaks the server": {func(o map[string]any) {
-			spec := o["spec"].(map[string]any) //nolint:forcetypeassert // test data
+			spec := o["spec"].(map[string]any)
 			spec["versions"] = []any{map[string]any{"name": "v1", "served": true, "storage": true, "schema": map[string]any{}, "selectableFields": []any{map[string]any{"jsonPath": ".spec.a"}}}}
 		}, []string{"the validation of the API server breaks down"}},
 		"wrong type": {func(o map[string]any) { o["spec"] = "x" }, []string{"widgets.test.example.com"}},
 		"no spec":    {func(o map[string]any) { delete(o, "spec") }, []string{"spec.group: Required value"}},
 		"no schema": {func(o map[string]any) {
-			delete(o["spec"].(map[string]any)["versions"].([]any)[0].(map[string]any), "schema") //nolint:forcetypeassert // test data
+			delete(o["spec"].(map[string]any)["versions"].([]any)[0].(map[string]any), "schema")
 		}, []string{"spec.versions[0].schema.openAPIV3Schema: Required value"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestConcurrent(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			if v := set.Validate(context.Background(), objs, nil); len(v) > 0 { //nolint:usetesting // the test waits
+			if v := set.Validate(context.Background(), objs, nil); len(v) > 0 {
 				t.Error(v)
 			}
 			for _, obj := range objs {

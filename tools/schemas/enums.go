@@ -130,9 +130,8 @@ func enumsIn(props *ast.CompositeLit) map[string]any {
 			found := map[string]any{}
 			for _, p := range elements(pair.Value) {
 				if part := nested(p.Value); part != nil {
-					name, err := strconv.Unquote(p.Key.(*ast.BasicLit).Value)
-					if err == nil {
-						found[name] = part
+					if key, ok := p.Key.(*ast.BasicLit); ok {
+						found[strings.Trim(key.Value, `"`)] = part
 					}
 				}
 			}

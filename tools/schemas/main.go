@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -43,14 +44,14 @@ type module struct{ path, version, sum string }
 func main() {
 	check := flag.Bool("check", false, "write nothing, fail if the file differs")
 	flag.Parse()
-	if err := run(*check); err != nil {
+	if err := run(context.Background(), *check); err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
 	}
 }
 
-func run(check bool) error {
-	text, err := generate()
+func run(ctx context.Context, check bool) error {
+	text, err := generate(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,12 +82,11 @@ func run(check bool) error {
 
 // read unpacks what is there; the packed form may differ with the version of Go.
 func read(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
+	z, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +95,11 @@ func read(name string) ([]byte, error) {
 
 // generate returns the text form: a line with the releases, then one line a
 // fact, "what releases name JSON", where releases is a hexadecimal mask.
-func generate() ([]byte, error) {
+func generate(ctx context.Context) ([]byte, error) {
 	facts := map[fact]uint{}
 	var versions []string
 	for i, release := range releases {
-		dir, err := release.download()
+		dir, err := release.download(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +116,7 @@ func generate() ([]byte, error) {
 			facts[f] |= 1 << i
 		}
 	}
-	dir, err := api.download()
+	dir, err := api.download(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +146,8 @@ func generate() ([]byte, error) {
 type fact struct{ what, name, body string }
 
 // download returns the directory of the module.
-func (m module) download() (string, error) {
-	cmd := exec.Command("go", "mod", "download", "-json", m.path+"@"+m.version)
+func (m module) download(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.path+"@"+m.version)
 	cmd.Dir = os.TempDir() // outside of any module
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	out, err := cmd.Output()
