@@ -248,6 +248,15 @@ func TestLikeAServer(t *testing.T) {
 			step("create twice", func(ctx context.Context, r dynamic.ResourceInterface) (*unstructured.Unstructured, error) {
 				return r.Create(ctx, obj.DeepCopy(), metav1.CreateOptions{FieldManager: "fourth"})
 			})
+			for _, status := range statuses()[gvk.Kind] {
+				step("status", patching(obj.GetName(), types.MergePatchType, `{"metadata":{"labels":{"s":"t"},"annotations":{"s":"t"}},"spec":{"paused":true},"status":`+status+`}`, "sixth", "status"))
+				part := &unstructured.Unstructured{Object: map[string]any{"apiVersion": obj.GetAPIVersion(), "kind": gvk.Kind, "metadata": map[string]any{"name": obj.GetName()}}}
+				part.Object["status"] = object(t, "kind: Status\nstatus: "+status+"\n").Object["status"]
+				step("status by apply", func(ctx context.Context, r dynamic.ResourceInterface) (*unstructured.Unstructured, error) {
+					return r.ApplyStatus(ctx, obj.GetName(), part, metav1.ApplyOptions{FieldManager: "seventh", Force: true})
+				})
+				step("apply after status", applying(obj, "first", true))
+			}
 			unknown := obj.DeepCopy()
 			unknown.Object["surprise"] = "x"
 			step("unknown field", applying(unknown, "first", true))
@@ -264,6 +273,25 @@ func TestLikeAServer(t *testing.T) {
 		})
 	}
 	occurred.check(t)
+}
+
+// statuses are sent to the sub-resource of some kinds.
+func statuses() map[string][]string {
+	condition := `{"type":"T","status":"True","reason":"R","message":"m","lastTransitionTime":"2026-01-02T03:04:05Z"}`
+	return map[string][]string{
+		"Deployment":              {`{"observedGeneration":1,"replicas":1,"conditions":[` + condition + `]}`},
+		"StatefulSet":             {`{"observedGeneration":1,"replicas":1}`},
+		"DaemonSet":               {`{"observedGeneration":1,"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":1}`},
+		"ReplicaSet":              {`{"observedGeneration":1,"replicas":1}`},
+		"Job":                     {`{"active":1,"startTime":"2026-01-02T03:04:05Z"}`},
+		"CronJob":                 {`{"lastScheduleTime":"2026-01-02T03:04:05Z"}`},
+		"PersistentVolumeClaim":   {`{"phase":"Bound","accessModes":["ReadWriteOnce"],"capacity":{"storage":"1024Mi"}}`},
+		"Ingress":                 {`{"loadBalancer":{"ingress":[{"ip":"192.0.2.7"}]}}`},
+		"PodDisruptionBudget":     {`{"currentHealthy":1,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":1,"observedGeneration":1}`},
+		"HorizontalPodAutoscaler": {`{"currentReplicas":1,"desiredReplicas":2}`},
+		"ConfigMap":               {`{}`},
+		"Widget":                  {`{"phase":"Good"}`},
+	}
 }
 
 // exception is a known difference, which docs/conformance.md lists.

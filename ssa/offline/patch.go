@@ -82,9 +82,12 @@ func (q *request) apply(data []byte) (*unstructured.Unstructured, error) {
 		return nil, invalidOptions("PatchOptions", "fieldManager", "is required for apply patch")
 	}
 	want := &unstructured.Unstructured{Object: map[string]any{}}
-	document, err := yaml.YAMLToJSON(data)
+	var err error
+	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 || trimmed[0] != '{' {
+		data, err = yaml.YAMLToJSON(data)
+	}
 	if err == nil {
-		err = utiljson.Unmarshal(document, &want.Object)
+		err = utiljson.Unmarshal(data, &want.Object)
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
