@@ -24,8 +24,8 @@ import (
 	"github.com/gitopskit/gitopskit/ssa/schema"
 )
 
-// every is how the long run is asked for: go test -run Differential -args -every 1.
-var every = flag.Uint("every", 12, "of the mutations of each object, try one in so many")
+// every is how the long run is asked for: go test -run Differential -schema.every 1.
+var every = flag.Uint("schema.every", 12, "of the mutations of each object, try one in so many")
 
 // cluster sends dry runs of server-side apply with strict field validation.
 type cluster struct {
