@@ -221,6 +221,47 @@ func TestDefinitions(t *testing.T) {
 	}
 }
 
+// TestDefinitionChanges: objects outlive the versions of their definition.
+func TestDefinitionChanges(t *testing.T) {
+	c := newCluster(t)
+	crds := c.Dynamic().Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	create(t, crds, object(t, gadgets))
+	v1, beta := resourceOf(c, "example.com", "v1", "gadgets"), resourceOf(c, "example.com", "v1beta1", "gadgets")
+	kept := object(t, "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: g, finalizers: [example.com/keep]}\n")
+	create(t, v1, kept)
+	w := must[watch.Interface](t)(beta.Watch(t.Context(), metav1.ListOptions{}))
+	defer w.Stop()
+	serve := func(v1Served, betaServed bool) {
+		t.Helper()
+		data := fmt.Appendf(nil, `[{"op":"replace","path":"/spec/versions/0/served","value":%v},{"op":"replace","path":"/spec/versions/1/served","value":%v}]`, v1Served, betaServed)
+		must[*unstructured.Unstructured](t)(crds.Patch(t.Context(), "gadgets.example.com", types.JSONPatchType, data, metav1.PatchOptions{}))
+	}
+	serve(false, true) // the version that objects are stored in
+	must[*unstructured.Unstructured](t)(beta.Patch(t.Context(), "g", types.MergePatchType, []byte(`{"spec":{"size":4}}`), metav1.PatchOptions{}))
+	if _, err := v1.Get(t.Context(), "g", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("got %v", err)
+	}
+	serve(false, false)
+	if err := c.MarkReady(); err != nil {
+		t.Error(err)
+	}
+	serve(true, true)
+	if err := crds.Delete(t.Context(), "gadgets.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	must[*unstructured.Unstructured](t)(v1.Patch(t.Context(), "g", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}))
+	if !gone(t, crds, "gadgets.example.com") {
+		t.Error("still there")
+	}
+	last := ""
+	for got := next(t, w); got != "closed"; got = next(t, w) {
+		last = got
+	}
+	if !strings.HasPrefix(last, "ERROR") {
+		t.Errorf("the watch ended with %q", last)
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // TestList selects, and goes on where it stopped, in the state it began in.

@@ -30,6 +30,20 @@ type located struct {
 	obj *unstructured.Unstructured
 }
 
+// kindOf returns the kind an object is stored as; one that is not served any
+// more is known by what is left of it.
+func (c *Cluster) kindOf(l located) *kind {
+	if k := c.stored(l.obj.GroupVersionKind().GroupKind()); k != nil {
+		return k
+	}
+	return kindOf(l)
+}
+
+func kindOf(l located) *kind {
+	gvk := l.obj.GroupVersionKind()
+	return &kind{gvk: gvk, plural: l.gr.Resource, namespaced: l.obj.GetNamespace() != "", storage: gvk.GroupVersion()}
+}
+
 // all returns the objects that match, in order.
 func (c *Cluster) all(match func(*unstructured.Unstructured) bool) []located {
 	var out []located
@@ -93,8 +107,7 @@ func (c *Cluster) abandoned(d located, alive map[types.UID]*unstructured.Unstruc
 	case d.obj.GetDeletionTimestamp() != nil:
 		return false
 	}
-	k := c.stored(d.obj.GroupVersionKind().GroupKind())
-	c.mark(k, d.obj, propagation(&kind{}, d.obj, metav1.DeleteOptions{}))
+	c.mark(c.kindOf(d), d.obj, propagation(&kind{}, d.obj, metav1.DeleteOptions{}))
 	return true
 }
 
@@ -145,7 +158,7 @@ func (c *Cluster) foreground(w located, dependents []located) bool {
 			c.change(d.gr, d.obj, next)
 			return true
 		case d.obj.GetDeletionTimestamp() == nil:
-			c.mark(c.stored(d.obj.GroupVersionKind().GroupKind()), d.obj, metav1.DeletePropagationForeground)
+			c.mark(c.kindOf(d), d.obj, metav1.DeletePropagationForeground)
 			return true
 		}
 		held = held || blocks
@@ -178,7 +191,7 @@ func (c *Cluster) empty() bool {
 		did := false
 		for _, l := range content {
 			if l.obj.GetDeletionTimestamp() == nil {
-				c.mark(c.stored(l.obj.GroupVersionKind().GroupKind()), l.obj, metav1.DeletePropagationBackground)
+				c.mark(c.kindOf(l), l.obj, metav1.DeletePropagationBackground)
 				did = true
 			}
 		}
@@ -207,7 +220,7 @@ func (c *Cluster) clean() bool {
 		did := false
 		for _, l := range c.all(func(obj *unstructured.Unstructured) bool { return obj.GroupVersionKind().Group == gr.Group }) {
 			if l.gr == gr && l.obj.GetDeletionTimestamp() == nil {
-				c.mark(c.stored(l.obj.GroupVersionKind().GroupKind()), l.obj, metav1.DeletePropagationBackground)
+				c.mark(c.kindOf(l), l.obj, metav1.DeletePropagationBackground)
 				did = true
 			}
 		}

@@ -59,6 +59,13 @@ func (c *Cluster) tabulate() {
 	}
 	slices.SortFunc(out, func(a, b *kind) int { return compareKinds(a.gvk, b.gvk) })
 	c.kinds = newKindTable(slices.DeleteFunc(out, func(k *kind) bool { return k.plural == "" }))
+	for gk, versions := range c.kinds.byKind {
+		if c.stored(gk) == nil { // a version that is not served: objects are kept in another one
+			for _, k := range versions {
+				k.storage = versions[0].gvk.GroupVersion()
+			}
+		}
+	}
 }
 
 func newKind(k kinds.Kind) *kind {

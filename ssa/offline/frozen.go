@@ -16,6 +16,7 @@ type frozen struct {
 	message string // "" means that the field is immutable
 	at      string // the path that the server names, if it is another
 	but     string // names below the path that may change, by space
+	open    string // a name below the path that may be set, if it was not
 	forbid  bool   // the server says forbidden, not invalid
 	set     bool   // it can be set, if it was not
 	when    string // only if this field of the old object is true
@@ -56,7 +57,7 @@ func frozenFields() map[schema.GroupKind][]frozen {
 			{path: "data", message: sealed, forbid: true, when: "immutable"},
 		},
 		{Kind: "PersistentVolumeClaim"}: {{
-			path: "spec", forbid: true, but: "resources volumeAttributesClassName volumeName",
+			path: "spec", forbid: true, but: "resources volumeAttributesClassName volumeName", open: "storageClassName",
 			message: "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
 		}},
 		{Kind: "PersistentVolume"}: {
@@ -107,6 +108,9 @@ func (f frozen) check(obj, old *unstructured.Unstructured) *field.Error {
 	}
 	before, was := at(old, f.path)
 	after, _ := at(obj, f.path)
+	if old, ok := before.(map[string]any); ok && f.open != "" && old[f.open] == nil {
+		f.but += " " + f.open
+	}
 	if f.set && !was || reflect.DeepEqual(f.without(before), f.without(after)) {
 		return nil
 	}

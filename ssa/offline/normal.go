@@ -100,6 +100,14 @@ func (c *Cluster) keep(k *kind, obj *unstructured.Unstructured) {
 	if gk := k.gvk.GroupKind(); !k.custom && gk != crdKind() && gk.Kind != "ControllerRevision" {
 		dropEmpty(obj.Object)
 	}
+	for _, name := range []string{"data", "binaryData"} { // of Secrets and ConfigMaps: no bytes are an empty text
+		data, _ := obj.Object[name].(map[string]any) // other kinds have none, or something else
+		for key, value := range data {
+			if value == nil && k.gvk.Group == "" {
+				data[key] = ""
+			}
+		}
+	}
 }
 
 // dropEmpty makes empty lists null.

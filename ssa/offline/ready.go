@@ -28,7 +28,10 @@ func (c *Cluster) MarkReady(ids ...ssa.ObjectID) error {
 	defer c.mu.Unlock()
 	var found []located
 	if len(ids) == 0 {
-		found = c.all(func(obj *unstructured.Unstructured) bool { return c.stored(obj.GroupVersionKind().GroupKind()).status })
+		found = c.all(func(obj *unstructured.Unstructured) bool {
+			k := c.stored(obj.GroupVersionKind().GroupKind())
+			return k != nil && k.status
+		})
 	}
 	for _, id := range ids {
 		k := c.stored(id.GroupKind())

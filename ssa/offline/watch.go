@@ -151,6 +151,9 @@ func (w *watcher) take(k *kind, e event) {
 	case !before:
 		return
 	}
+	if k == nil { // its definition is gone, and it with it
+		k = kindOf(located{e.resource, obj})
+	}
 	w.pending = append(w.pending, watch.Event{Type: kind, Object: w.of.cluster.present(k, obj)})
 }
 
