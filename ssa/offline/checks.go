@@ -1,7 +1,7 @@
 package offline
 
 import (
-	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,13 +18,16 @@ func (q *request) semantic(obj *unstructured.Unstructured) field.ErrorList {
 	switch gvk.Group + "/" + gvk.Kind {
 	case "apps/Deployment", "apps/DaemonSet", "apps/StatefulSet", "apps/ReplicaSet":
 		errs = append(errs, selects(obj)...)
+		errs = append(errs, recreates(obj)...)
 	case "/Service":
 		errs = append(errs, servicePorts(obj)...)
+	case "/PersistentVolumeClaim":
+		errs = append(errs, storage(obj)...)
 	case "rbac.authorization.k8s.io/RoleBinding", "rbac.authorization.k8s.io/ClusterRoleBinding":
 		errs = append(errs, roleRef(obj)...)
 	}
 	for _, spec := range podSpecs(obj) {
-		errs = append(errs, mounts(spec, obj)...)
+		errs = append(errs, podFaults(spec, obj)...)
 	}
 	return errs
 }
@@ -109,6 +112,9 @@ func selects(obj *unstructured.Unstructured) field.ErrorList {
 // servicePorts checks that a service has ports that are some.
 func servicePorts(obj *unstructured.Unstructured) field.ErrorList {
 	spec, _ := obj.Object["spec"].(map[string]any) // the schema reports another type
+	if name, _ := spec["externalName"].(string); spec["type"] == "ExternalName" && name == "" {
+		return field.ErrorList{field.Required(field.NewPath("spec", "externalName"), "")}
+	}
 	ports := items(spec["ports"])
 	path := field.NewPath("spec", "ports")
 	if len(ports) == 0 && spec["clusterIP"] != "None" && spec["type"] != "ExternalName" {
@@ -126,37 +132,41 @@ func servicePorts(obj *unstructured.Unstructured) field.ErrorList {
 	return errs
 }
 
-// roleRef checks that a binding is to a kind of role that there is.
+// roleRef checks that a binding is of kinds that there are.
 func roleRef(obj *unstructured.Unstructured) field.ErrorList {
-	kind, _, _ := unstructured.NestedString(obj.Object, "roleRef", "kind") // the schema reports another type
-	if kind == "ClusterRole" || kind == "Role" && obj.GetKind() == "RoleBinding" {
-		return nil
-	}
-	return field.ErrorList{field.NotSupported(field.NewPath("roleRef", "kind"), kind, []string{"Role", "ClusterRole"})}
-}
-
-// mounts checks that containers have names of their own and mount volumes that
-// there are.
-func mounts(spec map[string]any, obj *unstructured.Unstructured) field.ErrorList {
-	volumes := map[any]bool{}
-	for _, v := range items(spec["volumes"]) {
-		volumes[v["name"]] = true
-	}
-	templates, _, _ := unstructured.NestedFieldNoCopy(obj.Object, "spec", "volumeClaimTemplates") // only some kinds have it
-	for _, v := range items(templates) {
-		name, _, _ := unstructured.NestedString(v, "metadata", "name") // the schema reports another type
-		volumes[name] = true
-	}
+	const group = "rbac.authorization.k8s.io"
 	var errs field.ErrorList
-	for _, list := range []string{"initContainers", "containers"} {
-		for i, c := range items(spec[list]) {
-			for j, m := range items(c["volumeMounts"]) {
-				if !volumes[m["name"]] {
-					path := field.NewPath(fmt.Sprintf("%s[%d]", list, i)).Child("volumeMounts").Index(j).Child("name")
-					errs = append(errs, field.NotFound(path, m["name"]))
-				}
-			}
+	kind, _, _ := unstructured.NestedString(obj.Object, "roleRef", "kind") // the schema reports another type
+	if kind != "ClusterRole" && (kind != "Role" || obj.GetKind() != "RoleBinding") {
+		errs = append(errs, field.NotSupported(field.NewPath("roleRef", "kind"), kind, []string{"Role", "ClusterRole"}))
+	}
+	if of, _, _ := unstructured.NestedString(obj.Object, "roleRef", "apiGroup"); of != group { // likewise
+		errs = append(errs, field.NotSupported(field.NewPath("roleRef", "apiGroup"), of, []string{group}))
+	}
+	kinds := []string{"ServiceAccount", "User", "Group"}
+	for i, subject := range items(obj.Object["subjects"]) {
+		if kind, ok := subject["kind"].(string); ok && !slices.Contains(kinds, kind) {
+			errs = append(errs, field.NotSupported(field.NewPath("subjects").Index(i).Child("kind"), kind, kinds))
 		}
 	}
 	return errs
+}
+
+// recreates checks that a Deployment has one strategy.
+func recreates(obj *unstructured.Unstructured) field.ErrorList {
+	kind, _, _ := unstructured.NestedString(obj.Object, "spec", "strategy", "type") // the schema reports another type
+	_, rolling, _ := unstructured.NestedMap(obj.Object, "spec", "strategy", "rollingUpdate")
+	if kind != "Recreate" || !rolling {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("spec", "strategy", "rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'")}
+}
+
+// storage checks that a claim asks for some.
+func storage(obj *unstructured.Unstructured) field.ErrorList {
+	requests, _, _ := unstructured.NestedMap(obj.Object, "spec", "resources", "requests") // the schema reports another type
+	if requests["storage"] != nil {
+		return nil
+	}
+	return field.ErrorList{field.Required(field.NewPath("spec", "resources").Key("storage"), "")}
 }
