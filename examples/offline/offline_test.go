@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gitopskit/gitopskit/ssa/schema"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func fleet(t *testing.T, overlays ...string) Repository {
+	t.Helper()
+	set, err := schema.Builtin("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flux, err := schema.Load(os.DirFS("../controllers/crds"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Repository{Overlays: overlays, Kinds: set, Definitions: flux.Objects}
+}
+
+// TestFleet is what a repository's own test can look like.
+func TestFleet(t *testing.T) {
+	for _, overlay := range []string{"apps/staging", "apps/production", "clusters/staging", "clusters/production", "infrastructure/controllers", "infrastructure/configs"} {
+		t.Run(overlay, func(t *testing.T) {
+			state, err := fleet(t, overlay).Check(t.Context(), os.DirFS("testdata/fleet"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if state.Second.Changed() {
+				t.Errorf("the same again changes: %s", state.Second.Summary())
+			}
+		})
+	}
+}
+
+// TestWholeFleet: built, checked, applied twice and compared, in three seconds.
+func TestWholeFleet(t *testing.T) {
+	changed := t.TempDir()
+	if err := os.CopyFS(changed, edited(t)); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-crds", "../controllers/crds", "-tree", changed, "-from", "testdata/fleet", "apps/staging", "clusters/staging", "infrastructure/controllers", "infrastructure/configs"}
+	var out bytes.Buffer
+	const allowed = 3 * time.Second
+	took := allowed + 1
+	for try := 0; try < 3 && took > allowed; try++ { // other tests may run at the same time
+		out.Reset()
+		begin := time.Now()
+		if err := run(t.Context(), args, &out); err != nil {
+			t.Fatal(err)
+		}
+		took = time.Since(begin)
+	}
+	for _, want := range []string{
+		"ClusterIssuer.cert-manager.io/letsencrypt: not checked",
+		"valid, 10 objects; applied: 10 created; again: 10 unchanged",
+		"HelmRelease.helm.toolkit.fluxcd.io/podinfo/podinfo configured",
+		`spec.chart.spec.version: "\u003e=1.0.0-alpha" -> "6.x"`,
+		"HelmRelease.helm.toolkit.fluxcd.io/cert-manager/cert-manager deleted",
+		"1 configured, 3 deleted, 9 unchanged",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if took > allowed {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// edited is the fleet on a branch.
+func edited(t *testing.T) fstest.MapFS {
+	t.Helper()
+	tree := fstest.MapFS{}
+	err := fs.WalkDir(os.DirFS("testdata/fleet"), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile("testdata/fleet/" + name)
+		data = bytes.Replace(data, []byte(">=1.0.0-alpha"), []byte("6.x"), 1)
+		data = bytes.Replace(data, []byte("  - cert-manager.yaml\n"), nil, 1)
+		tree[name] = &fstest.MapFile{Data: data}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// TestMistake: a typo is found with its file and line, and nothing is planned.
+func TestMistake(t *testing.T) {
+	tree := edited(t)
+	file := tree["apps/staging/podinfo-values.yaml"]
+	file.Data = bytes.Replace(file.Data, []byte("  test:\n"), []byte("  tests:\n"), 1)
+	_, err := fleet(t, "apps/staging").Check(t.Context(), tree)
+	if err == nil || !strings.Contains(err.Error(), "HelmRelease.helm.toolkit.fluxcd.io/podinfo/podinfo: spec.tests: unknown field") || !strings.Contains(err.Error(), "apps/staging/podinfo-values.yaml:") {
+		t.Errorf("got %v", err)
+	}
+}
