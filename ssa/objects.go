@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 )
 
 // Objects applies, compares, waits for and deletes single objects, for callers
@@ -29,8 +27,8 @@ type Objects struct {
 	Client *Client
 	// Managers are others whose fields of an object become ours when it is
 	// applied, because they applied it for us before, without server-side
-	// apply: "helm". What they set and we do not then goes. It costs one read
-	// for each object.
+	// apply: "helm". What they set and we do not then goes. They add to
+	// Policy.TakeOver of the client.
 	Managers []string
 }
 
@@ -46,6 +44,7 @@ func (o *Objects) client() (*Client, error) {
 	}
 	c := *o.Client
 	c.Inventory = forgetful{}
+	c.Policy.TakeOver = slices.Concat(c.Policy.TakeOver, o.Managers)
 	return &c, c.validate()
 }
 
@@ -56,59 +55,8 @@ func (o *Objects) Apply(ctx context.Context, objects []*unstructured.Unstructure
 	if err != nil {
 		return err
 	}
-	if len(o.Managers) > 0 {
-		if err := o.takeOver(ctx, c, objects); err != nil {
-			return fmt.Errorf("ssa: take over fields: %w", err)
-		}
-	}
 	_, err = c.Apply(ctx, objects, nil)
 	return err
-}
-
-// takeOver makes fields that Managers set by updates ours.
-func (o *Objects) takeOver(ctx context.Context, c *Client, objects []*unstructured.Unstructured) error {
-	live, err := o.Get(ctx, objects)
-	if err != nil {
-		return err
-	}
-	errs := make([]error, len(live))
-	c.each(ctx, len(live), func(i int) {
-		if live[i] == nil {
-			return
-		}
-		errs[i] = objectError("apply", c.ID(live[i]), o.takeOverOne(ctx, c, live[i]))
-	})
-	return errors.Join(errors.Join(errs...), context.Cause(ctx))
-}
-
-// takeOverOne makes fields of one live object ours. The patch is of the version
-// that was read: somebody who writes a status meanwhile makes it be read again.
-func (o *Objects) takeOverOne(ctx context.Context, c *Client, live *unstructured.Unstructured) error {
-	id := c.ID(live)
-	m, err := c.mapping(id.GroupKind(), live.GroupVersionKind().Version)
-	if err != nil {
-		return err
-	}
-	const tries = 5
-	for try := 1; ; try++ {
-		patch, err := csaupgrade.UpgradeManagedFieldsPatch(live, sets.New(o.Managers...), c.manager())
-		if err != nil || patch == nil {
-			return err
-		}
-		_, err = c.resource(m, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: c.manager()})
-		switch {
-		case apierrors.IsNotFound(err):
-			return nil
-		case !apierrors.IsConflict(err) || try == tries:
-			return err
-		}
-		if live, err = c.resource(m, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{}); err != nil {
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return err
-		}
-	}
 }
 
 // Diff returns for each object, in order, what an apply would change, a line
