@@ -58,6 +58,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 		definitions = manifests.Objects
 	}
+	if set, err = set.With(definitions...); err != nil {
+		return err
+	}
 	repository := Repository{Overlays: flags.Args(), Kinds: set, Definitions: definitions}
 	state, err := repository.Check(ctx, os.DirFS(*tree))
 	if err != nil {
@@ -79,7 +82,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 type Repository struct {
 	// Overlays are the directories to build.
 	Overlays []string
-	// Kinds are those of the cluster.
+	// Kinds are those of the cluster, with the definitions.
 	Kinds *schema.Set
 	// Definitions are installed in the cluster by others.
 	Definitions []*unstructured.Unstructured
@@ -131,10 +134,6 @@ func (r Repository) Plan(ctx context.Context, from, to fs.FS) (*ssa.ChangeSet, e
 
 // build builds and validates a tree.
 func (r Repository) build(ctx context.Context, tree fs.FS) (*State, error) {
-	set, err := r.Kinds.With(r.Definitions...)
-	if err != nil {
-		return nil, err
-	}
 	state := &State{}
 	var objects []*unstructured.Unstructured
 	for _, dir := range r.Overlays {
@@ -144,7 +143,8 @@ func (r Repository) build(ctx context.Context, tree fs.FS) (*State, error) {
 		}
 		objects = append(objects, built...)
 	}
-	if set, err = set.With(objects...); err != nil {
+	set, err := r.Kinds.With(objects...)
+	if err != nil {
 		return nil, err
 	}
 	for _, obj := range objects {

@@ -182,16 +182,24 @@ func (c *Cluster) plant(obj *unstructured.Unstructured) error {
 	if hasStatus {
 		obj.Object["status"] = status
 	}
-	if errs := q.validate(obj); len(errs) > 0 {
-		return errs.ToAggregate()
-	}
-	gr := k.groupResource()
-	if c.store.get(gr, keyOf(obj)) != nil {
+	gr, key := k.groupResource(), keyOf(obj)
+	if c.store.get(gr, key) != nil {
 		return errors.New("it is there twice")
 	}
 	stored := c.as(c.stored(k.gvk.GroupKind()), obj)
+	if k.gvk.GroupKind() != crdKind() {
+		if errs := q.validate(obj); len(errs) > 0 {
+			return errs.ToAggregate()
+		}
+		c.store.put(gr, stored)
+		return nil
+	}
 	c.store.put(gr, stored)
-	c.written(k, stored)
+	if err := c.define(stored); err != nil { // which validates it
+		c.store.remove(gr, key)
+		return err
+	}
+	c.establish(stored)
 	return nil
 }
 
