@@ -80,15 +80,17 @@ func (f FieldChange) String() string {
 }
 
 func text(v any) string {
-	data, err := json.Marshal(v)
-	if err != nil {
+	var data strings.Builder
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
 		return fmt.Sprint(v)
 	}
 	const long = 120
-	if runes := []rune(string(data)); len(runes) > long {
+	if runes := []rune(strings.TrimSpace(data.String())); len(runes) > long {
 		return string(runes[:long]) + "…"
 	}
-	return string(data)
+	return strings.TrimSpace(data.String())
 }
 
 // serverFields are the fields of metadata that differ without a meaning.
