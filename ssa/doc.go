@@ -42,6 +42,19 @@
 // for each object that differs, and reads the inventory; it writes that only
 // when the set of objects changed.
 //
+// A controller need not pay that in every interval. A [Store], one for each
+// cluster, follows the applied objects by watch, and a [Prover] tells from an
+// object that applying would change nothing:
+//
+//	store := &ssa.Store{Dynamic: dyn}
+//	go store.Run(ctx)
+//	client.Store, client.Prover = store, &proof.Prover{Types: types}
+//
+// With both, a pass over unchanged objects sends nothing, one over a changed
+// object a dry run and an apply, the first one after a restart a list and an
+// access review for each kind, and a wait nothing. What that rests on is told at
+// [Store]; ApplyOptions.Verify asks the server anyway.
+//
 // # Errors
 //
 // An error joins one *[ObjectError] for each object at fault, and matches
@@ -54,6 +67,7 @@
 // It fetches and builds nothing: objects come from whoever has them. It does
 // not create namespaces that the set lacks, does not recreate objects whose
 // immutable fields changed, and takes over fields from other managers without
-// asking. It keeps no state between calls but the inventory, logs nothing and
-// starts no goroutine that outlives a call.
+// asking. But for a [Store] that the caller runs, it keeps no state between calls
+// other than the inventory, logs nothing and starts no goroutine that outlives a
+// call.
 package ssa

@@ -50,5 +50,24 @@ func compareKinds(a, b ObjectID) int {
 
 // inOrder sorts objects for applying.
 func inOrder(objs []*unstructured.Unstructured) {
-	slices.SortStableFunc(objs, func(a, b *unstructured.Unstructured) int { return compareKinds(IDOf(a), IDOf(b)) })
+	type keyed struct {
+		rank int
+		id   ObjectID
+		obj  *unstructured.Unstructured
+	}
+	ranks := map[string]int{}
+	all := make([]keyed, len(objs))
+	for i, obj := range objs {
+		id := IDOf(obj)
+		r, known := ranks[id.Kind]
+		if !known {
+			r = rank(id.Kind)
+			ranks[id.Kind] = r
+		}
+		all[i] = keyed{r, id, obj}
+	}
+	slices.SortStableFunc(all, func(a, b keyed) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.id.Compare(b.id)) })
+	for i := range all {
+		objs[i] = all[i].obj
+	}
 }

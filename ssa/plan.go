@@ -91,17 +91,22 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, op
 func (p *plan) resolve() error {
 	defined := p.definitions()
 	var errs []error
-	seen := map[ObjectID]bool{}
+	seen := make(map[ObjectID]bool, len(p.items))
+	mappings := map[schema.GroupVersionKind]*meta.RESTMapping{} // the mapper takes a while
 	refreshed := false
 	for _, it := range p.items {
 		gvk := it.obj.GroupVersionKind()
 		scope, ours := defined[gvk]
-		m, err := p.client.mapping(gvk.GroupKind(), gvk.Version)
+		m, err := mappings[gvk], error(nil)
+		if m == nil {
+			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
+		}
 		if errors.Is(err, ErrUnknownKind) && !ours && !refreshed {
 			refreshed = true // somebody else may have defined it since the mapper looked
 			meta.MaybeResetRESTMapper(p.client.Mapper)
 			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
 		}
+		mappings[gvk] = m
 		switch {
 		case errors.Is(err, ErrUnavailable):
 			return err // it would be the same for every object

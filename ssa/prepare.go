@@ -69,9 +69,13 @@ func expand(obj *unstructured.Unstructured) ([]*unstructured.Unstructured, error
 	return out, nil
 }
 
-// desired returns a copy of obj as it will be sent.
+// desired returns a copy of obj as it will be sent. What it need not change it
+// shares with obj.
 func (c *Client) desired(obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	obj = obj.DeepCopy()
+	obj = &unstructured.Unstructured{Object: maps.Clone(obj.Object)}
+	if metadata, ok := obj.Object["metadata"].(map[string]any); ok {
+		obj.Object["metadata"] = maps.Clone(metadata)
+	}
 	if err := check(obj); err != nil {
 		return obj, err
 	}

@@ -119,7 +119,7 @@ func (s *Store) Run(ctx context.Context) error {
 	for _, source := range epochSources() {
 		wg.Go(func() { s.followEpoch(ctx, epoch, source) })
 	}
-	tidy := time.NewTicker(s.idle() / 4)
+	tidy := time.NewTicker(max(s.idle()/4, 10*time.Millisecond))
 	defer tidy.Stop()
 	for {
 		select {

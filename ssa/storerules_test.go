@@ -267,7 +267,7 @@ func TestStoreRefused(t *testing.T) {
 	}
 }
 
-var ownedCases = flag.Int("owned-cases", 4000, "random cases for the digest of owned values")
+var ownedCases = flag.Int("owned-cases", 1500, "random cases for the digest of owned values")
 
 // TestRandomOwned: where a body was proven to be part of an object, and the
 // digest of what we own is the same later, it still is.
@@ -346,9 +346,11 @@ func TestRandomOwned(t *testing.T) {
 	}
 }
 
+var memoryObjects = flag.Int("memory-objects", 500, "objects of the test of memory")
+
 // Memory that a store takes for each object, everything included.
 func TestStoreMemory(t *testing.T) {
-	const n = 2000
+	n := *memoryObjects
 	f := newFollowed(t, nil)
 	f.Concurrency = 16
 	manifests := &strings.Builder{}
@@ -363,7 +365,7 @@ func TestStoreMemory(t *testing.T) {
 	f.run(t)
 	f.pass(t, objs) // with a receipt for each
 	f.quiet(t, objs)
-	each := (int64(heap()) - int64(before)) / n
+	each := (int64(heap()) - int64(before)) / int64(n)
 	t.Logf("%d bytes of heap for each object", each)
 	if each > 800 {
 		t.Errorf("an object takes %d bytes, more than 800", each)

@@ -54,7 +54,7 @@ type WaitOptions struct {
 	// for each kind.
 	AnyOwner bool
 	// Progress, if set, is called for every change of a state, by one
-	// goroutine at a time. It must return soon.
+	// goroutine at a time. It must return soon and not use the client.
 	Progress func(Status)
 }
 

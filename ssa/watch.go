@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ type watched struct {
 }
 
 func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift)) error {
-	d := &detector{drifted: drifted, baselines: map[ObjectID]baseline{}, resting: map[ObjectID]rested{}, wake: make(chan struct{}, 1)}
+	d := &detector{drifted: drifted, baselines: map[ObjectID]baseline{}, wake: make(chan struct{}, 1)}
 	kinds, err := c.watchedKinds(set, d)
 	if err != nil {
 		return err
@@ -160,8 +161,8 @@ type detector struct {
 	drifted   func(Drift)
 	mu        sync.Mutex
 	baselines map[ObjectID]baseline // of what was not told yet
-	resting   map[ObjectID]rested
-	wake      chan struct{} // when something is added to resting
+	resting   []rested              // in the order of their notice
+	wake      chan struct{}         // when something is added to resting
 }
 
 // rested is a drift that is told later, because the object was repaired a moment
@@ -179,21 +180,29 @@ func (d *detector) tell(obj *unstructured.Unstructured, gone bool) {
 	if !ours || b.fields == nil || !gone && !b.drifted(obj) {
 		return
 	}
-	delete(d.baselines, id) // once
-	d.drifted(Drift{Object: id, Deleted: gone})
+	d.add(Drift{Object: id, Deleted: gone}, time.Time{})
+}
+
+// add has a drift told, now or at a later time. mu must be held.
+func (d *detector) add(drift Drift, at time.Time) {
+	r := rested{drift: drift, until: at}
+	if i := slices.IndexFunc(d.resting, func(o rested) bool { return o.drift.Object == drift.Object }); i >= 0 {
+		d.resting[i] = r
+	} else {
+		d.resting = append(d.resting, r)
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default: // it is awake
+	}
 }
 
 // report tells a drift that the store noticed, now or at a later time.
 func (d *detector) report(drift Drift, at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, open := d.baselines[drift.Object]; !open {
-		return
-	}
-	d.resting[drift.Object] = rested{drift: drift, until: at}
-	select {
-	case d.wake <- struct{}{}:
-	default:
+	if _, open := d.baselines[drift.Object]; open {
+		d.add(drift, at)
 	}
 }
 
@@ -221,30 +230,37 @@ func (d *detector) tellRested(ctx context.Context) {
 		case <-timer.C:
 		case <-d.wake:
 		}
-		if next := d.tellDue(time.Now()); !next.IsZero() {
+		due, next := d.due(time.Now())
+		for _, drift := range due {
+			d.drifted(drift)
+		}
+		if !next.IsZero() {
 			timer.Reset(time.Until(next))
 		}
 	}
 }
 
-// tellDue tells what is due and returns when the next is.
-func (d *detector) tellDue(now time.Time) (next time.Time) {
+// due returns what is to be told now, each object once, and when the next is.
+func (d *detector) due(now time.Time) (due []Drift, next time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, r := range d.resting {
-		if r.until.After(now) {
+	var later []rested
+	for _, r := range d.resting {
+		_, open := d.baselines[r.drift.Object]
+		switch {
+		case !open:
+		case r.until.After(now):
+			later = append(later, r)
 			if next.IsZero() || r.until.Before(next) {
 				next = r.until
 			}
-			continue
-		}
-		delete(d.resting, id)
-		if _, open := d.baselines[id]; open {
-			delete(d.baselines, id) // once
-			d.drifted(r.drift)
+		default:
+			delete(d.baselines, r.drift.Object) // once
+			due = append(due, r.drift)
 		}
 	}
-	return next
+	d.resting = later
+	return due, next
 }
 
 // absent tells the objects of a kind that the first list did not have.
@@ -257,8 +273,7 @@ func (d *detector) absent(m *meta.RESTMapping, s *kindStream) {
 	}
 	for _, id := range s.objects {
 		if _, open := d.baselines[id]; open && !found[id] {
-			delete(d.baselines, id)
-			d.drifted(Drift{Object: id, Deleted: true})
+			d.add(Drift{Object: id, Deleted: true}, time.Time{})
 		}
 	}
 }

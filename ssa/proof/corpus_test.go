@@ -172,14 +172,18 @@ func (s *story) forgeries() {
 	}
 	before := live.GetManagedFields()
 	forge := func(step string, entries []metav1.ManagedFieldsEntry) {
-		now, err := s.patch(ctx, dep, `[{"op":"replace","path":"/spec/replicas","value":1}]`, "attacker")
-		if err != nil {
+		if _, err := s.patch(ctx, dep, `[{"op":"replace","path":"/spec/replicas","value":1}]`, "attacker"); err != nil {
 			s.t.Fatal(err)
 		}
-		now.SetManagedFields(entries)
-		if _, err := s.resource(dep).Update(ctx, now, metav1.UpdateOptions{FieldManager: "attacker"}); err != nil {
-			s.t.Fatal(err)
-		}
+		s.eventually(s.t, "the forgery", func() error { // a controller may write in between
+			now, err := s.get(ctx, dep)
+			if err != nil {
+				return err
+			}
+			now.SetManagedFields(entries)
+			_, err = s.resource(dep).Update(ctx, now, metav1.UpdateOptions{FieldManager: "attacker"})
+			return err
+		})
 		s.check("forgery, "+step, dep)
 	}
 	forge("of what we own", before)
