@@ -20,7 +20,8 @@
 //
 // # Steps
 //
-// [Client.Diff] asks and changes nothing. [Client.Apply] tries everything by
+// [Client.Diff] asks and changes nothing; [Compare] tells two sets apart with no
+// cluster at all. [Client.Apply] tries everything by
 // dry run first, so that a set with an invalid object changes nothing, and
 // then sends what differs. [Client.Prune] deletes what the owner had and the
 // set no longer has. [Client.Wait] and [Client.WaitDeleted] follow the objects
@@ -35,6 +36,15 @@
 // crash at any moment leaves no object behind that the next run does not know
 // of. Fields belong to the field manager: a field that leaves a manifest
 // leaves the object, fields of others stay.
+//
+// # Policies
+//
+// [Policy] says what happens to objects of others, to fields that others should
+// decide, to fields that kubectl or Helm applied before, and to immutable fields;
+// objects have a say by annotations. Annotation config.kubernetes.io/depends-on
+// puts objects in an order of its own. [PruneGuard] stops a prune that would
+// delete more than anybody meant, [Client.Orphans] finds what no inventory lists,
+// and with [Client.Cluster] an inventory is not taken for that of another cluster.
 //
 // # Cost
 //
@@ -58,16 +68,14 @@
 // # Errors
 //
 // An error joins one *[ObjectError] for each object at fault, and matches
-// [ErrInvalid], [ErrUnknownKind], [ErrForbidden], [ErrConflict],
+// [ErrInvalid], [ErrUnknownKind], [ErrForbidden], [ErrConflict], [ErrForeign],
 // [ErrUnavailable] or [ErrNotReady]. Values of Secrets are in no error and, by
 // default, in no diff.
 //
 // # What it does not do
 //
 // It fetches and builds nothing: objects come from whoever has them. It does
-// not create namespaces that the set lacks, does not recreate objects whose
-// immutable fields changed, and takes over fields from other managers without
-// asking. But for a [Store] that the caller runs, it keeps no state between calls
+// not create namespaces that the set lacks. But for a [Store] that the caller runs, it keeps no state between calls
 // other than the inventory, logs nothing and starts no goroutine that outlives a
 // call.
 package ssa
