@@ -109,6 +109,9 @@ func (s *Server) maxAge() time.Duration {
 
 // acquire takes a lock that is held for the time of a request.
 func acquire(ctx context.Context, lock chan struct{}) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
 	case lock <- struct{}{}:
 		return nil

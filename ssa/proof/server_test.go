@@ -191,12 +191,29 @@ func TestServerErrors(t *testing.T) {
 	if err := ask("", "v1"); err == nil || !strings.Contains(err.Error(), "more than the 10 allowed") {
 		t.Error(err)
 	}
+}
+
+// A caller that gives up does not wait for the request of another.
+func TestServerCancelled(t *testing.T) {
+	asked, answer, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	s := &proof.Server{Client: documents{}.client(func(string) error {
+		close(asked)
+		<-answer
+		return errAway
+	})}
+	go func() {
+		_, err := s.TypeConverter(context.Background(), secretKind)
+		ended <- err
+	}()
+	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	held := &proof.Server{Client: documents{}.client(func(string) error { <-t.Context().Done(); return errAway }), MaxAge: time.Hour}
-	go func() { _, _ = held.TypeConverter(context.Background(), secretKind) }()
-	if _, err := held.TypeConverter(ctx, secretKind); err == nil {
-		t.Error("a cancelled call succeeds")
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := s.TypeConverter(ctx, secretKind); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled call: %v", err)
+	}
+	close(answer)
+	if err := <-ended; !errors.Is(err, errAway) {
+		t.Error(err)
 	}
 }
 
