@@ -48,7 +48,7 @@ func TestApplyAndPrune(t *testing.T) {
 	if diff := cmp.Diff([]string{"ConfigMap/a configured", "Deployment/web unchanged"}, actions(set)); diff != "" {
 		t.Errorf("third: -want +got\n%s", diff)
 	}
-	if diff := cmp.Diff([]ssa.FieldChange{{Path: "data.key", Old: "1", New: "2"}}, set.Changes[0].Fields); diff != "" {
+	if diff := cmp.Diff([]ssa.FieldChange{{Path: "data.key", Pointer: "/data/key", Old: "1", New: "2"}}, set.Changes[0].Fields); diff != "" {
 		t.Errorf("fields: -want +got\n%s", diff)
 	}
 	if get(t, c, configMaps, "b") == nil {
@@ -541,7 +541,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			t.Errorf("diff shows %s", f)
 		}
 	}
-	if diff := cmp.Diff([]ssa.FieldChange{{Path: "data.k", Old: "*** (before)", New: "*** (after)"}}, next.Changes[0].Fields); diff != "" {
+	if diff := cmp.Diff([]ssa.FieldChange{{Path: "data.k", Pointer: "/data/k", Old: "*** (before)", New: "*** (after)"}}, next.Changes[0].Fields); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	open := must(t)(c.Diff(ctx, secret(canary+"x"), &ssa.DiffOptions{ShowSecrets: true}))

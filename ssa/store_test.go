@@ -182,7 +182,7 @@ func TestStoreReceipts(t *testing.T) {
 	}
 	f.wire.take()
 	set = must(t)(f.Apply(t.Context(), objs, &ssa.ApplyOptions{Verify: ssa.VerifyAlways}))
-	if requests := f.wire.take(); set.Count(ssa.Unchanged) != 4 || count(requests, "DRYRUN") != 4 {
+	if requests := f.wire.take(); set.Count(ssa.Unchanged) != 4 || count(requests, "DRYRUN") < 4 { // more if a status was written meanwhile
 		t.Errorf("always: %s, %v", set.Summary(), requests)
 	}
 }
