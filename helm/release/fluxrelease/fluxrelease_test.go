@@ -76,8 +76,12 @@ func TestEveryField(t *testing.T) {
 		{"targetNamespace: there", func(d *release.Desired) bool { return d.Namespace == "there" && d.Name == "there-shop" }},
 		{"maxHistory: 0", func(d *release.Desired) bool { return d.MaxHistory == -1 }},
 		{"maxHistory: 9", func(d *release.Desired) bool { return d.MaxHistory == 9 }},
-		{"timeout: 1m", func(d *release.Desired) bool { return d.Install.Timeout == time.Minute && d.Test.Timeout == time.Minute }},
-		{"install: {timeout: 1m}", func(d *release.Desired) bool { return d.Install.Timeout == time.Minute && d.Upgrade.Timeout == 5*time.Minute }},
+		{"timeout: 1m", func(d *release.Desired) bool {
+			return d.Install.Timeout == time.Minute && d.Test.Timeout == time.Minute
+		}},
+		{"install: {timeout: 1m}", func(d *release.Desired) bool {
+			return d.Install.Timeout == time.Minute && d.Upgrade.Timeout == 5*time.Minute
+		}},
 		{"upgrade: {timeout: 1m}", func(d *release.Desired) bool { return d.Upgrade.Timeout == time.Minute }},
 		{"rollback: {timeout: 1m}", func(d *release.Desired) bool { return d.Rollback.Timeout == time.Minute }},
 		{"uninstall: {timeout: 1m}", func(d *release.Desired) bool { return d.Uninstall.Timeout == time.Minute }},
