@@ -74,7 +74,7 @@ func (c *Client) Orphans(ctx context.Context, kinds ...schema.GroupVersionKind) 
 		}
 	}
 	slices.SortFunc(out, compareKinds)
-	if err := errors.Join(append(errs, context.Cause(ctx))...); err != nil {
+	if err := errors.Join(errors.Join(errs...), context.Cause(ctx)); err != nil {
 		return slices.Compact(out), fmt.Errorf("ssa: find orphans of %s: %w", c.Owner, err)
 	}
 	return slices.Compact(out), nil

@@ -188,7 +188,9 @@ func TestIgnoreRules(t *testing.T) {
 	live = get(t, c, deploymentKind, "web")
 	same(t, "applied around them", []any{field(live, "spec", "replicas"), live.GetAnnotations()["note"], imageOf(live, "main")}, []any{int64(7), "theirs", "example.com/main:9"})
 	stop()
-	<-done
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 
 	// A watch is deaf to ignored fields.
 	applied = must(t)(c.Apply(t.Context(), changed, nil))
@@ -207,7 +209,9 @@ func TestIgnoreRules(t *testing.T) {
 	patchAs(t, r, "web", "editor", `{"metadata":{"labels":{"gitopskit.github.io/name":"x"}}}`)
 	soon(t, drifts, "drift of a field that is not ignored")
 	stop()
-	<-done
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 
 	// Without the rules all is ours again.
 	c.Policy.Ignore = nil

@@ -125,7 +125,7 @@ func (c *Client) remove(ctx context.Context, stale []Entry, total int, opts *Pru
 		}
 	})
 	if ctx.Err() != nil {
-		return make([]*victim, len(stale)), nil
+		return make([]*victim, len(stale)), nil //nolint:nilerr // the victims say so
 	}
 	if err := opts.Guard.check(victims, total); err != nil {
 		for _, v := range victims {
@@ -195,7 +195,7 @@ func (c *Client) awaitDependants(ctx context.Context, group, victims []*victim, 
 		}
 	}
 	if len(ids) > 0 {
-		_, _ = c.WaitDeleted(ctx, ids, &WaitOptions{AnyOwner: true, Timeout: patience}) //nolint:errcheck // documented: it goes on
+		_, _ = c.WaitDeleted(ctx, ids, &WaitOptions{AnyOwner: true, Timeout: patience}) // documented: it goes on
 	}
 }
 
