@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -233,6 +234,27 @@ func TestDeletionPolicy(t *testing.T) {
 			t.Errorf("%s: stays %v, want %v", name, stays, c.stays)
 		}
 	}
+}
+
+// TestWaitForTermination keeps a deleted Kustomization until its objects are gone.
+func TestWaitForTermination(t *testing.T) {
+	w := newWorld(t)
+	w.run(all(), w.options())
+	w.apps("", map[string]string{"a.yaml": configMap("slow", w.namespace)})
+	w.kustomization("apps", "prune: true, path: ./, deletionPolicy: WaitForTermination, timeout: 1m")
+	w.ready("Kustomization/apps")
+	w.patch("ConfigMap/slow", `{"metadata": {"finalizers": ["example.com/slow"]}}`)
+	w.delete("Kustomization/apps")
+	w.until("ConfigMap/slow", "on its way out", func(o *unstructured.Unstructured) bool { return o.GetDeletionTimestamp() != nil })
+	for range 5 { // it would be gone within one of these
+		w.request("GitRepository/apps", "look")
+		if w.get("Kustomization/apps") == nil {
+			t.Fatal("the Kustomization is gone before its object")
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	w.patch("ConfigMap/slow", `{"metadata": {"finalizers": null}}`)
+	w.until("Kustomization/apps", "deleted", func(o *unstructured.Unstructured) bool { return o == nil })
 }
 
 // TestKubeConfig applies to another cluster.

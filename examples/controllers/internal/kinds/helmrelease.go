@@ -142,8 +142,7 @@ func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *
 // Finalize uninstalls the release, unless it is suspended.
 func (r *helmRelease) Finalize(ctx context.Context, o *helmv2.HelmRelease, pass *kube.Pass) kube.Result {
 	if !pass.Suspended && (len(o.Status.History) > 0 || o.Status.LastAttemptedRevision != "") {
-		id := r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)
-		if lost := r.env.identityLost(ctx, id); lost != nil {
+		if lost := r.env.identityLost(ctx, o.Namespace, o.Spec.ServiceAccountName, o.Spec.KubeConfig); lost != nil {
 			pass.Event(kube.Event{Warning: true, Reason: helmv2.UninstallFailedReason, Message: fmt.Sprintf("%v: the release is left behind", lost)})
 			return kube.Ready("deleted")
 		}

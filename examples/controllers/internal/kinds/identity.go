@@ -37,9 +37,10 @@ func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *
 }
 
 // identityLost returns an error if the service account to delete as does not
-// exist any more.
-func (e *Env) identityLost(ctx context.Context, id tenancy.Identity) error {
-	if id.ServiceAccount == "" {
+// exist any more. One of another cluster is for that cluster to know.
+func (e *Env) identityLost(ctx context.Context, namespace, serviceAccount string, k *meta.KubeConfigReference) error {
+	id := e.Policy.Identity(namespace, serviceAccount)
+	if id.ServiceAccount == "" || k != nil {
 		return nil
 	}
 	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.ServiceAccount}, &corev1.ServiceAccount{})

@@ -160,7 +160,7 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 	if err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
-	if lost := r.env.identityLost(ctx, r.env.Policy.Identity(o.Namespace, o.Spec.ServiceAccountName)); lost != nil {
+	if lost := r.env.identityLost(ctx, o.Namespace, o.Spec.ServiceAccountName, o.Spec.KubeConfig); lost != nil {
 		pass.Event(kube.Event{Warning: true, Reason: "PruneFailed", Message: fmt.Sprintf("%v: the objects in the inventory are left behind", lost)})
 		return kube.Ready("deleted")
 	}
@@ -169,13 +169,23 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 		err = set.Err()
 	}
 	if err == nil && policy == kustomizev1.DeletionPolicyWaitForTermination {
-		_, err = cluster.WaitDeleted(ctx, set.Objects(), &ssa.WaitOptions{Timeout: o.GetTimeout()})
+		_, err = cluster.WaitDeleted(ctx, deleted(set), &ssa.WaitOptions{Timeout: o.GetTimeout()})
 	}
 	if err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
 	pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: set.Summary()})
 	return kube.Ready("deleted")
+}
+
+// deleted are the objects whose deletion was asked for.
+func deleted(set *ssa.ChangeSet) (ids []ssa.ObjectID) {
+	for _, c := range set.Changes {
+		if c.Action == ssa.Deleted {
+			ids = append(ids, c.Object)
+		}
+	}
+	return ids
 }
 
 // checks are the objects whose health matters.
