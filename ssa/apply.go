@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -84,7 +86,7 @@ func (p *plan) run(ctx context.Context, establish time.Duration) error {
 		p.skip("the inventory could not be written")
 		return err
 	}
-	boundary := slices.IndexFunc(p.items, func(it *item) bool { return !isDefinition(it.id.Kind) })
+	boundary := slices.IndexFunc(p.items, func(it *item) bool { return !it.early() })
 	if boundary < 0 {
 		boundary = len(p.items)
 	}
@@ -155,10 +157,17 @@ func (p *plan) remember(ctx context.Context) error {
 	return nil
 }
 
+// nameless reports an item that was rejected before its identity was known: of a
+// kind that is not served nobody can tell the namespace.
+func (it *item) nameless() bool { return it.dead && it.mapping == nil && it.change.Action == Failed }
+
+// entries are the items as an inventory lists them.
 func (p *plan) entries() []Entry {
-	out := make([]Entry, len(p.items))
-	for i, it := range p.items {
-		out[i] = Entry{Object: it.id, Version: it.change.Version}
+	out := make([]Entry, 0, len(p.items))
+	for _, it := range p.items {
+		if !it.nameless() {
+			out = append(out, Entry{Object: it.id, Version: it.change.Version})
+		}
 	}
 	return out
 }
@@ -221,7 +230,33 @@ func (p *plan) send(ctx context.Context, it *item) (*unstructured.Unstructured, 
 			return nil, fmt.Errorf("take over fields: %w", err)
 		}
 	}
-	return p.client.send(ctx, it)
+	if len(it.ignored) == 0 || it.change.Action == Created {
+		return p.client.send(ctx, it)
+	}
+	return p.sendYielding(ctx, it)
+}
+
+// sendYielding applies an object with its ignored fields as others want them at
+// this very moment: the apply is of the version that was read.
+func (p *plan) sendYielding(ctx context.Context, it *item) (*unstructured.Unstructured, error) {
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		live, err := p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			it.yielded, it.ignored = nil, nil
+			return p.client.send(ctx, it)
+		case err != nil:
+			return nil, err
+		}
+		body, ignored := p.yield(it, live)
+		it.yielded, it.ignored = body.DeepCopy(), ignored
+		it.yielded.SetResourceVersion(live.GetResourceVersion())
+		applied, err := p.client.send(ctx, it)
+		if !apierrors.IsConflict(err) || attempt == attempts {
+			return applied, err
+		}
+	}
 }
 
 // establish waits until the definitions that were changed are served.
@@ -275,6 +310,7 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 				break
 			}
 			if time.Now().Add(pause).After(deadline) {
+				it.dead = true
 				it.change.Action, it.change.Err = Failed, objectError("validate", it.id, err)
 				break
 			}
@@ -293,6 +329,7 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 	if err := p.refused(waiting); err != nil {
 		return err
 	}
+	waiting = slices.DeleteFunc(waiting, func(it *item) bool { return it.dead })
 	if err := p.tryRedefined(ctx, waiting); err != nil {
 		return err
 	}

@@ -103,11 +103,12 @@ func agree(old, new *unstructured.Unstructured, rules []rule) (before, after *un
 	if len(pointers) == 0 {
 		return old, new
 	}
-	old, new = old.DeepCopy(), new.DeepCopy()
-	for _, p := range slices.Backward(pointers) {
-		remove(old.Object, p)
-		remove(new.Object, p)
+	if slices.ContainsFunc(pointers, func(p []string) bool { return len(p) == 0 }) {
+		return new, new // all of it is ignored
 	}
+	old, new = old.DeepCopy(), new.DeepCopy()
+	removeAll(old.Object, pointers)
+	removeAll(new.Object, pointers)
 	return old, new
 }
 

@@ -96,6 +96,16 @@ func TestCompare(t *testing.T) {
 	}
 	checkPatch(t, patch, objects(t, compareOld)[3], objects(t, compareNew)[3])
 
+	// The same index twice is the same item, whatever goes before it.
+	ports := "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns}\nspec: {ports: [{port: 1}, {port: 2}, {port: PORT}]}\n"
+	rules := []ssa.IgnoreRule{{Paths: []string{"/spec/ports/0", "/spec/ports/1"}}, {Paths: []string{"/spec/ports/0"}}}
+	indexed, err := ssa.Compare(objects(t, strings.Replace(ports, "PORT", "3", 1)), objects(t, strings.Replace(ports, "PORT", "4", 1)), &ssa.CompareOptions{Ignore: rules})
+	if err != nil || indexed.Changes[0].Action != ssa.Configured {
+		t.Errorf("%v %v", actions(indexed), err)
+	}
+	if all, err := ssa.Compare(objects(t, compareOld), objects(t, compareNew), &ssa.CompareOptions{Ignore: []ssa.IgnoreRule{{Paths: []string{""}}}}); err != nil || all.Count(ssa.Configured) != 0 {
+		t.Errorf("%v %v", actions(all), err)
+	}
 	if _, err := ssa.Compare(objects(t, compareOld+compareOld), nil, nil); !errors.Is(err, ssa.ErrInvalid) || !strings.Contains(err.Error(), "old set") {
 		t.Errorf("got %v", err)
 	}

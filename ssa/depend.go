@@ -1,6 +1,7 @@
 package ssa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,13 +108,35 @@ func (p *plan) arrange() error {
 			errs = append(errs, p.reject(it, err))
 		}
 	}
-	slices.SortStableFunc(p.items, func(a, b *item) int {
-		if isDefinition(a.id.Kind) || isDefinition(b.id.Kind) {
-			return 0
+	byID := map[ObjectID]*item{}
+	for _, it := range p.items {
+		byID[it.id] = it
+	}
+	for _, it := range p.items {
+		for _, need := range it.needs {
+			if other := byID[need]; other != nil && !it.dead && it.early() && !other.early() {
+				errs = append(errs, p.reject(it, fmt.Errorf("%w: it cannot wait for %s: definitions and namespaces come first, others may need them", ErrInvalid, need)))
+				break
+			}
 		}
-		return a.depth - b.depth
+	}
+	slices.SortStableFunc(p.items, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.stage(), b.stage()), cmp.Compare(a.depth, b.depth))
 	})
 	return errors.Join(errs...)
+}
+
+// early reports an item of the first stage: a definition, or another of the kinds
+// that come first, if it needs nothing.
+func (it *item) early() bool {
+	return isCRD(it.id) || isNamespace(it.id) || isDefinition(it.id.Kind) && len(it.needs) == 0
+}
+
+func (it *item) stage() int {
+	if it.early() {
+		return 0
+	}
+	return 1
 }
 
 // reject notes what makes it impossible to plan an item: the error of the whole
@@ -133,8 +156,15 @@ func (p *plan) reject(it *item, err error) error {
 func (p *plan) await(ctx context.Context, group []*item) {
 	var ids []ObjectID
 	for _, it := range group {
-		if it.due() && it.waits == "" {
-			ids = append(ids, it.needs...)
+		if !it.due() || it.waits != "" {
+			continue
+		}
+		for _, need := range it.needs {
+			if _, err := p.client.mapping(need.GroupKind(), ""); err != nil {
+				it.fail("wait", fmt.Errorf("it needs %s: %w", need, err))
+				break
+			}
+			ids = append(ids, need)
 		}
 	}
 	if len(ids) == 0 {
@@ -145,6 +175,10 @@ func (p *plan) await(ctx context.Context, group []*item) {
 	if err == nil {
 		return
 	}
+	var unready *NotReadyError
+	if errors.As(err, &unready) {
+		err = unready.Err // the statuses say the rest
+	}
 	missing := map[ObjectID]Status{}
 	for _, s := range statuses {
 		if s.State != Current {
@@ -154,11 +188,14 @@ func (p *plan) await(ctx context.Context, group []*item) {
 	for _, it := range group {
 		for _, need := range it.needs {
 			if s, open := missing[need]; open && it.due() {
-				it.change.Action = Failed
-				it.change.Err = objectError("wait", it.id, fmt.Errorf("%w: it needs %s", ErrNotReady, s))
+				it.fail("wait", errors.Join(fmt.Errorf("%w: it needs %s", ErrNotReady, s), err))
 			}
 		}
 	}
+}
+
+func (it *item) fail(op string, err error) {
+	it.change.Action, it.change.Err = Failed, objectError(op, it.id, err)
 }
 
 // block skips what needs an object that failed, directly or not.

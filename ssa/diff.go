@@ -43,7 +43,7 @@ func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, op
 			return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 		}
 	}
-	stale := inventory.without(p.entries()).reversed()
+	stale := slices.DeleteFunc(inventory.without(p.entries()).reversed(), p.mayStay)
 	changes := make([]Change, len(stale))
 	c.each(ctx, len(stale), func(i int) { changes[i] = c.victim(ctx, stale[i]).change })
 	if ctx.Err() != nil {
@@ -54,6 +54,13 @@ func (c *Client) Diff(ctx context.Context, objs []*unstructured.Unstructured, op
 		return set, fmt.Errorf("ssa: diff for %s: %w", c.Owner, err)
 	}
 	return set, nil
+}
+
+// mayStay reports an entry that may be an item whose identity is not known.
+func (p *plan) mayStay(e Entry) bool {
+	return slices.ContainsFunc(p.items, func(it *item) bool {
+		return it.nameless() && it.id.GroupKind() == e.Object.GroupKind() && it.id.Name == e.Object.Name
+	})
 }
 
 // FieldChange is one difference between a live object and the desired state.

@@ -9,11 +9,14 @@ import (
 
 // foreign names whoever else has marked an object as its own; empty if nobody.
 func (c *Client) foreign(live *unstructured.Unstructured) string {
+	if c.Owner.Owns(live) {
+		return "" // marks of others are from before it was handed over
+	}
 	labels, annotations := live.GetLabels(), live.GetAnnotations()
 	own := c.Owner.group()
 	for _, group := range []string{own, "kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io"} {
 		other := Owner{Name: labels[group+"/name"], Namespace: labels[group+"/namespace"]}
-		if other.Name == "" || group == own && c.Owner.Owns(live) {
+		if other.Name == "" {
 			continue
 		}
 		what := "owner"
@@ -24,9 +27,6 @@ func (c *Client) foreign(live *unstructured.Unstructured) string {
 			what = "HelmRelease"
 		}
 		return what + " " + other.String()
-	}
-	if c.Owner.Owns(live) {
-		return "" // older marks of tools that handed it over
 	}
 	switch {
 	case annotations["meta.helm.sh/release-name"] != "":

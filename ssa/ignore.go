@@ -3,6 +3,7 @@ package ssa
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -134,14 +135,26 @@ func (r *rule) matches(obj *unstructured.Unstructured) bool {
 
 // ignored returns the pointers that an object's ignored fields have.
 func (p *plan) ignored(obj *unstructured.Unstructured) [][]string {
-	rules, err := compileRules(p.client.Policy.Ignore)
-	if err != nil { // validate refused it
+	var out [][]string
+	for i := range p.rules {
+		if p.rules[i].matches(obj) {
+			out = append(out, p.rules[i].paths...)
+		}
+	}
+	return out
+}
+
+// places returns where the ignored fields of an item are in a live object.
+func (p *plan) places(it *item, live *unstructured.Unstructured) []fieldpath.Path {
+	pointers := p.ignored(it.obj)
+	if len(pointers) == 0 || live == nil {
 		return nil
 	}
-	var out [][]string
-	for i := range rules {
-		if rules[i].matches(obj) {
-			out = append(out, rules[i].paths...)
+	managed := managedSets(live, p.client.manager())
+	var out []fieldpath.Path
+	for _, pointer := range pointers {
+		if place := locate(pointer, it.obj.Object, managed); len(place) > 0 {
+			out = append(out, place)
 		}
 	}
 	return out
@@ -156,24 +169,74 @@ func (p *plan) yield(it *item, live *unstructured.Unstructured) (*unstructured.U
 	}
 	body := it.obj.DeepCopy()
 	managed := managedSets(live, p.client.manager())
-	var places []fieldpath.Path
-	for _, pointer := range slices.Backward(pointers) { // what is removed from a list moves what comes after
-		place := locate(pointer, it.obj.Object, managed)
-		if place == nil {
-			continue
+	var gone [][]string
+	for _, pointer := range pointers {
+		for _, leaf := range leaves(it.obj.Object, pointer, managed) {
+			place := locate(leaf, it.obj.Object, managed)
+			want, have := at(it.obj.Object, place), at(live.Object, place)
+			if sameValue(want, have) {
+				continue
+			}
+			if _, missing := have.(absent); missing || managed.appliedByOther(place) {
+				gone = append(gone, leaf)
+				continue
+			}
+			replace(body.Object, leaf, have)
 		}
-		places = append(places, place)
-		want, have := at(it.obj.Object, place), at(live.Object, place)
-		if _, gone := want.(absent); gone || sameValue(want, have) {
-			continue
-		}
-		if _, gone := have.(absent); gone || managed.appliedByOther(place) {
-			remove(body.Object, pointer)
-			continue
-		}
-		replace(body.Object, pointer, have)
 	}
-	return body, places
+	removeAll(body.Object, gone)
+	return body, p.places(it, live)
+}
+
+// leaves returns the pointers of the values in a manifest at or below a pointer
+// that belong to somebody each for itself: scalars, and lists without keys.
+func leaves(object map[string]any, pointer []string, managed fieldSets) [][]string {
+	value, ok := lookup(object, pointer)
+	if !ok {
+		return nil
+	}
+	var out [][]string
+	switch v := value.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			out = append(out, leaves(object, append(slices.Clone(pointer), k), managed)...)
+		}
+	case []any:
+		for i := range v {
+			item := append(slices.Clone(pointer), strconv.Itoa(i))
+			if place := locate(item, object, managed); place == nil || place[len(place)-1].Index != nil {
+				return [][]string{pointer} // as a whole
+			}
+			out = append(out, leaves(object, item, managed)...)
+		}
+	}
+	if len(out) == 0 {
+		return [][]string{pointer}
+	}
+	return out
+}
+
+// lookup returns what a pointer names in a tree of maps and lists.
+func lookup(tree any, pointer []string) (any, bool) {
+	for _, token := range pointer {
+		switch node := tree.(type) {
+		case map[string]any:
+			child, ok := node[token]
+			if !ok {
+				return nil, false
+			}
+			tree = child
+		case []any:
+			i, err := strconv.Atoi(token)
+			if err != nil || i < 0 || i >= len(node) {
+				return nil, false
+			}
+			tree = node[i]
+		default:
+			return nil, false
+		}
+	}
+	return tree, true
 }
 
 func sameValue(a, b any) bool {
@@ -205,10 +268,17 @@ func managedSets(live *unstructured.Unstructured, manager string) fieldSets {
 	return out
 }
 
+// appliedByOther reports whether another manager applied what is at a place, by
+// itself or as a part of something that has no parts.
 func (s *fieldSets) appliedByOther(place fieldpath.Path) bool {
 	for _, set := range s.applied {
-		if set.Has(place) || !below(set, place).Empty() {
-			return true
+		for n := range place {
+			if part := place[:n+1]; set.Has(part) && (n == len(place)-1 || below(set, part).Empty()) {
+				return true
+			}
+		}
+		if !below(set, place).Empty() {
+			return true // of a list that has keys for them
 		}
 	}
 	return false
@@ -261,9 +331,26 @@ func itemElement(index int, item any, set *fieldpath.Set) fieldpath.PathElement 
 	return found
 }
 
-// remove deletes what a pointer names from a tree of maps and lists, and what
-// is left empty by that: an empty map would be ours as a whole.
-func remove(tree map[string]any, pointer []string) { edit(tree, pointer, nil, true) }
+// removeAll deletes what pointers name from a tree of maps and lists, and what is
+// left empty by that: an empty map would be ours as a whole. Later items of a
+// list go first, so that the pointers stay true.
+func removeAll(tree map[string]any, pointers [][]string) {
+	order := slices.Clone(pointers)
+	slices.SortFunc(order, func(a, b []string) int { return -slices.CompareFunc(a, b, compareTokens) })
+	for _, pointer := range slices.CompactFunc(order, slices.Equal) {
+		edit(tree, pointer, nil, true)
+	}
+}
+
+// compareTokens orders the parts of pointers, indexes by number.
+func compareTokens(a, b string) int {
+	i, err1 := strconv.Atoi(a)
+	j, err2 := strconv.Atoi(b)
+	if err1 == nil && err2 == nil {
+		return i - j
+	}
+	return strings.Compare(a, b)
+}
 
 // replace sets what a pointer names in a tree of maps and lists.
 func replace(tree map[string]any, pointer []string, v any) {

@@ -22,21 +22,22 @@ type kindStore struct {
 	settled chan struct{} // closed when the first list was read, or refused
 	dropped chan struct{} // closed when the kind is no longer followed
 
-	mu      sync.Mutex
-	records map[types.NamespacedName]*record
-	owners  map[string]string // one copy of each owner's name
-	listed  bool
-	online  bool      // events are coming
-	seen    string    // nothing up to this version is missing
-	turn    uint64    // counts what made confirmations void
-	again   time.Time // when it counts once more; see void
-	readers map[string]map[*reader]struct{}
+	mu       sync.Mutex
+	records  map[types.NamespacedName]*record
+	owners   map[string]string   // one copy of each owner's name
+	managers map[string][]string // one copy of each combination of managers
+	listed   bool
+	online   bool      // events are coming
+	seen     string    // nothing up to this version is missing
+	turn     uint64    // counts what made confirmations void
+	again    time.Time // when it counts once more; see void
+	readers  map[string]map[*reader]struct{}
 }
 
 func newKindStore(s *Store, key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	return &kindStore{
 		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}),
-		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, readers: map[string]map[*reader]struct{}{},
+		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, managers: map[string][]string{}, readers: map[string]map[*reader]struct{}{},
 	}
 }
 

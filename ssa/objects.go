@@ -76,14 +76,14 @@ func (o *Objects) Diff(ctx context.Context, objects []*unstructured.Unstructured
 		switch change.Action {
 		case Created:
 			lines[change.Object] = []string{"it does not exist"}
-		case Configured:
+		case Configured, Recreated:
 			for _, f := range change.Fields {
 				lines[change.Object] = append(lines[change.Object], f.String())
 			}
 			if len(change.Fields) == 0 {
 				lines[change.Object] = []string{change.Reason}
 			}
-		case Unchanged, Deleted, Kept, Skipped, Failed, Contested:
+		case Unchanged, Deleted, Kept, Exempt, Skipped, Failed, Contested:
 		}
 	}
 	out := make([][]string, len(objects))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 type plan struct {
 	client *Client
 	items  []*item
+	rules  []rule // of Policy.Ignore
 	planOptions
 }
 
@@ -73,7 +75,11 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, op
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{client: c, planOptions: opts}
+	rules, err := compileRules(c.Policy.Ignore)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{client: c, rules: rules, planOptions: opts}
 	for _, obj := range prepared {
 		p.items = append(p.items, &item{obj: obj})
 	}
@@ -178,14 +184,16 @@ func (p *plan) first(ctx context.Context) {
 		switch {
 		case isNamespace(it.id):
 			namespaces[it.id.Name] = it.change.Action == Created
-		case it.change.Action == Created || it.change.Action == Configured:
+		case it.change.Action == Created || it.change.Action == Configured || it.change.Action == Exempt:
 			kinds[definedKind(it.obj)] = it.change.Action
 		}
 	}
 	for _, it := range after {
 		switch {
+		case it.dead:
 		case kinds[it.id.GroupKind()] == Created:
 			it.waits, it.mapping = "its kind is defined by the same set", nil // a mapping would be of a definition that is gone
+		case it.mapping == nil && kinds[it.id.GroupKind()] == Exempt && !p.defined(it):
 		case namespaces[it.id.Namespace]:
 			it.waits = "its namespace is created by the same set"
 		}
@@ -193,7 +201,7 @@ func (p *plan) first(ctx context.Context) {
 	p.try(ctx, after)
 	for _, it := range after {
 		switch {
-		case it.change.Action != Failed:
+		case it.change.Action != Failed || it.dead:
 		case kinds[it.id.GroupKind()] == Configured:
 			it.redefined = true
 			it.postpone("until its definition is changed, which the same set does")
@@ -202,6 +210,20 @@ func (p *plan) first(ctx context.Context) {
 			it.postpone("perhaps for want of an object that the same set creates first")
 		}
 	}
+}
+
+// defined looks for the kind of an item whose definition in the set is left
+// alone, and rejects the item if there is none.
+func (p *plan) defined(it *item) bool {
+	meta.MaybeResetRESTMapper(p.client.Mapper)
+	m, err := p.client.mapping(it.obj.GroupVersionKind().GroupKind(), it.change.Version)
+	if err == nil {
+		it.mapping, it.waits = m, ""
+		return true
+	}
+	it.dead, it.waits = true, ""
+	it.change.Action, it.change.Err = Failed, objectError("validate", it.id, fmt.Errorf("its definition in the set is left alone: %w", err))
+	return false
 }
 
 func isCRD(id ObjectID) bool {
@@ -222,6 +244,11 @@ func definedKind(crd *unstructured.Unstructured) schema.GroupKind {
 // yet. What the identity may not do, no other object changes.
 func (p *plan) mayNeedAnother(it *item) bool {
 	err := it.change.Err
+	for _, other := range p.items {
+		if slices.Contains(it.needs, other.id) && other.due() && !deniedByRBAC(err) {
+			return true // it says so itself
+		}
+	}
 	if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) || deniedByRBAC(err) || isMissingNamespace(err) {
 		return false
 	}
@@ -257,7 +284,7 @@ func (p *plan) try(ctx context.Context, items []*item) {
 		case it.settled:
 		case it.waits == "" && it.mapping != nil:
 			it.change = p.dryRun(ctx, it, live[it.id])
-		default:
+		case it.waits != "":
 			it.expect()
 		}
 	})
@@ -393,6 +420,7 @@ func (p *plan) judge(ctx context.Context, it *item, live, merged *unstructured.U
 	if names := p.formers(it, live); len(names) > 0 {
 		it.formers = true
 		change.Reason = "takes over the fields of " + strings.Join(names, ", ")
+		change.Fields = append(change.Fields, p.abandoned(live, merged)...)
 	}
 	if len(change.Fields) > 0 || change.Reason != "" {
 		change.Action = Configured

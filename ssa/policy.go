@@ -3,6 +3,7 @@ package ssa
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,7 +22,7 @@ import (
 //	<Group>/ssa: Ignore        it is neither created nor changed
 //	<Group>/reconcile: disabled  the same, and it is not pruned either
 //	<Group>/force: enabled     it may be recreated
-//	<Group>/prune: disabled    it is not pruned
+//	<Group>/prune: disabled    it is not pruned; this is said by the live object
 //
 // Ignore, reconcile and force also count on the live object, unless
 // DistrustLive is set. An object that is left alone stays in the inventory, and
@@ -57,7 +58,9 @@ const (
 	RecreateAnnotated RecreateMode = iota
 	// RecreateNever recreates none.
 	RecreateNever
-	// RecreateAlways recreates any object.
+	// RecreateAlways recreates any object, but Namespaces,
+	// CustomResourceDefinitions and PersistentVolumeClaims, which take more with
+	// them than themselves, only if their manifest has the annotation.
 	RecreateAlways
 )
 
@@ -136,6 +139,8 @@ func (p *plan) exemptLive(it *item, live *unstructured.Unstructured) bool {
 	}
 	if p.client.Owner.says(it.obj, "ssa", "IfNotPresent") {
 		it.leave("it exists, and " + p.client.Owner.group() + "/ssa is IfNotPresent")
+	} else if slices.ContainsFunc(p.ignored(it.obj), func(pointer []string) bool { return len(pointer) == 0 }) {
+		it.leave("it exists, and all of it is ignored")
 	} else if why := p.client.Owner.optedOut(live); why != "" && !p.client.Policy.DistrustLive {
 		it.leave(why + " on the live object")
 	}
@@ -158,6 +163,10 @@ func (p *plan) distrust(live *unstructured.Unstructured) string {
 
 // mayRecreate reports whether an object may be deleted and created again.
 func (p *plan) mayRecreate(it *item, live *unstructured.Unstructured) bool {
+	asked := p.client.Owner.says(it.obj, "force", "enabled")
+	if isNamespace(it.id) || isCRD(it.id) || it.id.Kind == "PersistentVolumeClaim" {
+		return asked && p.client.Policy.Recreate != RecreateNever // it takes more with it than itself
+	}
 	switch p.client.Policy.Recreate {
 	case RecreateAlways:
 		return true
@@ -165,6 +174,6 @@ func (p *plan) mayRecreate(it *item, live *unstructured.Unstructured) bool {
 		return false
 	case RecreateAnnotated:
 	}
-	return p.client.Owner.says(it.obj, "force", "enabled") ||
+	return asked ||
 		live != nil && !p.client.Policy.DistrustLive && p.client.Owner.says(live, "force", "enabled")
 }

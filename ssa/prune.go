@@ -162,11 +162,7 @@ func (c *Client) remove(ctx context.Context, stale []Entry, total int, opts *Pru
 func (c *Client) sequence(victims []*victim) [][]*victim {
 	g := graph{}
 	for _, v := range victims {
-		g[v.change.Object] = nil
-		if v.live != nil {
-			v.needs, _ = dependencies(v.live) // was valid when it was applied; else it has no say
-			g[v.change.Object] = v.needs
-		}
+		g[v.change.Object] = v.needs
 	}
 	depths, _ := g.depths() // members of a cycle have no order
 	sorted := slices.Clone(victims)
@@ -187,7 +183,7 @@ func (c *Client) sequence(victims []*victim) [][]*victim {
 func (c *Client) awaitDependants(ctx context.Context, group, victims []*victim, patience time.Duration) {
 	var ids []ObjectID
 	for _, v := range victims {
-		if !v.handled || v.live == nil || v.change.Action != Deleted {
+		if !v.handled || v.live == nil && !v.leaving || v.change.Action != Deleted {
 			continue
 		}
 		if slices.ContainsFunc(group, func(other *victim) bool { return other.live != nil && slices.Contains(v.needs, other.change.Object) }) {
@@ -209,7 +205,9 @@ func (c *Client) keep(objs []*unstructured.Unstructured) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{client: c}
+	strict := *c // who is to stay must be known for all, or nobody may go
+	strict.Policy.Partial = false
+	p := &plan{client: &strict}
 	for _, obj := range prepared {
 		p.items = append(p.items, &item{obj: obj})
 	}
@@ -227,6 +225,7 @@ type victim struct {
 	remember bool                       // it stays in the inventory
 	change   Change
 	needs    []ObjectID // what it said it needs
+	leaving  bool       // its deletion is under way
 	handled  bool       // its turn has come
 }
 
@@ -240,6 +239,9 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 	}
 	if err == nil {
 		v.live, err = c.resource(v.mapping, entry.Object.Namespace).Get(ctx, entry.Object.Name, metav1.GetOptions{})
+	}
+	if err == nil {
+		v.needs, _ = dependencies(v.live) // was valid when it was applied; else it has no say
 	}
 	switch {
 	case errors.Is(err, ErrUnknownKind) || isUnserved(err):
@@ -259,7 +261,7 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 		v.remember = true
 	case v.live.GetDeletionTimestamp() != nil:
 		v.change.Reason = "its deletion is under way"
-		v.change.UID, v.live = v.live.GetUID(), nil
+		v.change.UID, v.live, v.leaving = v.live.GetUID(), nil, true
 	default:
 		v.change.UID, v.change.ResourceVersion = v.live.GetUID(), v.live.GetResourceVersion()
 	}
@@ -295,6 +297,7 @@ func (v *victim) delete(ctx context.Context, propagation metav1.DeletionPropagat
 		again := v.client.victim(ctx, Entry{Object: v.change.Object, Version: v.change.Version})
 		sameObject := again.live != nil && again.live.GetUID() == v.live.GetUID()
 		*v = *again
+		v.handled = true
 		if v.change.Action != Deleted || v.live == nil {
 			return
 		}

@@ -1,6 +1,9 @@
 package ssa
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,6 +23,9 @@ type record struct {
 	digests  digests
 	receipt  receipt
 	optOut   string // how the object asks not to be touched
+	// managers are those who own fields, but for sub-resources, as
+	// "operation manager". Objects with the same ones share the list.
+	managers []string
 }
 
 // receipt is what the server confirmed: that applying body by manager leaves
@@ -68,6 +74,7 @@ func (k *kindStore) put(key types.NamespacedName, r *record, obj *unstructured.U
 	next := &record{
 		uid: obj.GetUID(), version: obj.GetResourceVersion(), owner: k.ownerOf(obj),
 		deleting: obj.GetDeletionTimestamp() != nil, digests: digestsOf(obj), optOut: Owner{Group: k.store.group()}.optedOut(obj),
+		managers: k.managersOf(obj),
 	}
 	status := statusOf(obj)
 	next.state, next.message = status.State, status.Message
@@ -105,6 +112,26 @@ func (k *kindStore) ownerOf(obj *unstructured.Unstructured) string {
 	}
 	k.owners[owner] = owner
 	return owner
+}
+
+// managersOf returns who owns fields of an object.
+func (k *kindStore) managersOf(obj *unstructured.Unstructured) []string {
+	metadata, _ := obj.Object["metadata"].(map[string]any) // a live object has one
+	entries, _ := metadata["managedFields"].([]any)        // may be absent
+	var names []string
+	for _, e := range entries {
+		entry, _ := e.(map[string]any)
+		if entry["subresource"] == nil {
+			names = append(names, fmt.Sprint(entry["operation"], " ", entry["manager"]))
+		}
+	}
+	slices.Sort(names)
+	key := strings.Join(names, "\n")
+	if one, ok := k.managers[key]; ok {
+		return one
+	}
+	k.managers[key] = names
+	return names
 }
 
 // confirmation is what a client learnt from the server about an object.

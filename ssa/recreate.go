@@ -6,53 +6,73 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // refuse settles an item that the server refused by dry run. If the object may
 // be recreated, and would be accepted as a new one, that is what becomes of it:
-// an object that is merely invalid is never deleted.
+// an object that is merely invalid, or that admission wants to stay as it is, is
+// never deleted.
 func (p *plan) refuse(ctx context.Context, it *item, live *unstructured.Unstructured, refusal error) Change {
 	change := Change{Object: it.id, Version: it.change.Version, Action: Failed, Err: objectError("validate", it.id, refusal)}
-	if !apierrors.IsInvalid(refusal) && !immutable(refusal) {
-		return change
-	}
 	var err error
 	if live == nil {
 		live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
 	}
 	switch {
-	case err != nil: // there is nothing to recreate
+	case err != nil: // there is no object that could ask to be left alone, or be recreated
+		return change
+	case p.exemptLive(it, live):
+		return it.change
+	case !immutable(refusal):
 		return change
 	case !p.mayRecreate(it, live):
-		if immutable(refusal) {
-			change.Err = objectError("validate", it.id, fmt.Errorf("%w: a field cannot be changed: delete the object, or allow to recreate it with the annotation %s/force: enabled: %w", ErrInvalid, p.client.Owner.group(), change.Err))
-		}
+		change.Err = objectError("validate", it.id, fmt.Errorf("%w: a field cannot be changed: delete the object, or allow to recreate it with the annotation %s/force: enabled: %w", ErrInvalid, p.client.Owner.group(), p.client.scrub(it, refusal)))
 		return change
 	case !p.admit(it, live, &change):
 		return change
 	}
 	created, err := p.client.rehearse(ctx, it)
 	if err != nil {
-		change.Err = errors.Join(change.Err, objectError("recreate", it.id, fmt.Errorf("it is not deleted, because it could not be created again: %w", err)))
+		change.Err = errors.Join(change.Err, objectError("recreate", it.id, fmt.Errorf("it is not deleted, because it could not be created again: %w", p.client.scrub(it, err))))
 		return change
 	}
 	change.Action, change.Err, change.Reason = Recreated, nil, "a field cannot be changed"
 	change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
 	change.Fields = differences(live, created, p.unmask)
-	it.planned = stateOf(live)
+	it.planned, it.yielded = stateOf(live), nil
 	return change
 }
 
-// immutable reports a refusal that says itself that a field cannot be changed.
+// scrub returns an answer of the API server as it may be wrapped: with its class,
+// and for a Secret without its text.
+func (c *Client) scrub(it *item, err error) error {
+	class := classify(err)
+	if it.id.Kind == "Secret" && it.id.Group == "" {
+		err = withoutValues(err)
+	}
+	if class != nil {
+		return fmt.Errorf("%w: %w", class, err)
+	}
+	return err
+}
+
+// immutable reports a refusal by the validation of the server, which says itself
+// that a field cannot be changed. What admission says does not count: a policy
+// that forbids a change does not mean that the object may be deleted.
 func immutable(err error) bool {
 	text := err.Error()
-	for _, sign := range []string{"field is immutable", "immutable field", "is immutable", "updates to statefulset spec for fields other than", "cannot change roleRef", "may not change once set"} {
+	if !apierrors.IsInvalid(err) || strings.Contains(text, "denied request") || strings.Contains(text, "ValidatingAdmissionPolicy") || strings.Contains(text, "admission webhook") {
+		return false
+	}
+	for _, sign := range []string{"field is immutable", "immutable field", "is immutable", "updates to statefulset spec for fields other than", "cannot change roleRef", "may not change once set", "may not change fields other than", "updates to parameters are forbidden", "updates to provisioner are forbidden", "may not be changed in an update"} {
 		if strings.Contains(text, sign) {
 			return true
 		}
@@ -81,8 +101,15 @@ func (c *Client) rehearse(ctx context.Context, it *item) (*unstructured.Unstruct
 
 // recreate deletes the very object that was planned for, waits until it is
 // gone, and creates the new one. If that is refused, the old one is put back.
+// From the deletion on it goes on even if the caller gives up: it waits as long as
+// ApplyOptions.EstablishTimeout says for the object to be gone, and creates within
+// another half minute.
 func (p *plan) recreate(ctx context.Context, it *item) (*unstructured.Unstructured, error) {
 	c := p.client
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	ctx = context.WithoutCancel(ctx)
 	old, err := p.removeOld(ctx, it)
 	if apierrors.IsNotFound(err) {
 		return c.send(ctx, it)
@@ -90,21 +117,39 @@ func (p *plan) recreate(ctx context.Context, it *item) (*unstructured.Unstructur
 	if err != nil {
 		return nil, err
 	}
-	// From here on the object is on its way out: what follows is finished, or
-	// undone, even if the caller gives up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.patience)
-	defer cancel()
-	if err := c.awaitGone(ctx, it, old); err != nil {
+	if err := p.awaitGone(ctx, it, old); err != nil {
 		return nil, err
 	}
-	live, err := c.send(ctx, it)
+	var live *unstructured.Unstructured
+	err = insist(ctx, func(ctx context.Context) (err error) {
+		live, err = c.send(ctx, it)
+		return err
+	})
 	if err == nil {
 		return live, nil
 	}
-	if lost := c.restore(ctx, it, old); lost != nil {
-		return nil, fmt.Errorf("it was deleted, could not be created again, and could not be put back (%w): %w", lost, err)
+	err = c.scrub(it, err)
+	if lost := insist(ctx, func(ctx context.Context) error { return c.restore(ctx, it, old) }); lost != nil {
+		return nil, fmt.Errorf("it was deleted, could not be created again, and could not be put back (%w): %w", c.scrub(it, lost), err)
 	}
 	return nil, fmt.Errorf("it was deleted to be created again, which was refused; it was put back as it was: %w", err)
+}
+
+// insist calls f until it succeeds, is refused, or half a minute is over.
+func insist(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for pause := 100 * time.Millisecond; ; pause *= 2 {
+		err := f(ctx)
+		if err == nil || !isTransient(err) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // stateOf tells one desired state of a live object from another: by its
@@ -127,6 +172,13 @@ func (p *plan) removeOld(ctx context.Context, it *item) (*unstructured.Unstructu
 		if err != nil {
 			return nil, err
 		}
+		why := p.client.Owner.optedOut(old)
+		switch {
+		case why != "" && !p.client.Policy.DistrustLive:
+			return nil, fmt.Errorf("%w: it was not deleted: meanwhile %s on it", ErrConflict, why)
+		case p.client.foreign(old) != "" && p.client.Policy.Foreign == ForeignFail:
+			return nil, fmt.Errorf("%w: it was not deleted: meanwhile it belongs to %s", ErrForeign, p.client.foreign(old))
+		}
 		if old.GetUID() != it.change.UID || stateOf(old) != it.planned {
 			return nil, fmt.Errorf("%w: it changed since it was looked at, so it was not deleted", ErrConflict)
 		}
@@ -144,7 +196,10 @@ func (p *plan) removeOld(ctx context.Context, it *item) (*unstructured.Unstructu
 }
 
 // awaitGone waits until an object that is being deleted is gone.
-func (c *Client) awaitGone(ctx context.Context, it *item, old *unstructured.Unstructured) error {
+func (p *plan) awaitGone(ctx context.Context, it *item, old *unstructured.Unstructured) error {
+	c := p.client
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		live, err := c.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})
 		switch {
@@ -171,6 +226,24 @@ func (c *Client) restore(ctx context.Context, it *item, old *unstructured.Unstru
 		unstructured.RemoveNestedField(obj.Object, "metadata", field)
 	}
 	delete(obj.Object, "status")
+	if it.id.GroupKind() == (schema.GroupKind{Group: "batch", Kind: "Job"}) {
+		forgetController(obj)
+	}
 	_, err := c.resource(it.mapping, it.id.Namespace).Create(ctx, obj, metav1.CreateOptions{FieldManager: c.manager()})
 	return err
+}
+
+// forgetController removes what the server generates for a Job from its UID, unless
+// the Job says that it chose the selector itself.
+func forgetController(job *unstructured.Unstructured) {
+	if manual, _, _ := unstructured.NestedBool(job.Object, "spec", "manualSelector"); manual {
+		return
+	}
+	unstructured.RemoveNestedField(job.Object, "spec", "selector")
+	for _, labels := range [][]string{{"metadata", "labels"}, {"spec", "template", "metadata", "labels"}} {
+		for _, name := range []string{"controller-uid", "batch.kubernetes.io/controller-uid"} {
+			unstructured.RemoveNestedField(job.Object, append(slices.Clone(labels), name)...)
+		}
+	}
+	job.SetManagedFields(nil) // they name the selector
 }

@@ -48,6 +48,9 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 		}
 		e := evidence{kind: k, body: it.body, turn: k.now()}
 		e.stand, e.record = k.standing(it.key(), owner, manager, it.body)
+		if p.client.succeeds(e.record.managers) && !p.client.Owner.says(it.obj, "ssa", "Merge") {
+			e.stand = unknown // there are fields to take over
+		}
 		it.evidence = e
 		if e.record.optOut != "" && !p.client.Policy.DistrustLive {
 			it.leave(e.record.optOut + " on the live object")
@@ -69,6 +72,10 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 // to others.
 func (p *plan) bodyOf(obj *unstructured.Unstructured) sum {
 	buf := appendValue(nil, obj.Object)
+	for _, name := range p.client.Policy.TakeOver {
+		buf = appendText(buf, name)
+	}
+	buf = append(buf, byte(p.client.Policy.Foreign))
 	for _, pointer := range p.ignored(obj) {
 		for _, token := range pointer {
 			buf = appendText(buf, token)
@@ -156,6 +163,7 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 
 // confirm remembers that live is what applying the item results in.
 func (p *plan) confirm(it *item, live *unstructured.Unstructured, proven bool) {
+	it.ignored = p.places(it, live)
 	if it.kind == nil {
 		it.change.baseline = baselineOf(live, p.client.manager(), it.ignored)
 		return

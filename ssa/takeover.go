@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
 // former reports a manager whose fields are to become ours. Our own name counts
@@ -30,6 +32,18 @@ func (c *Client) former(entry metav1.ManagedFieldsEntry) bool {
 	})
 }
 
+// succeeds reports whether one of the managers, as "operation manager", is one
+// whose fields are to become ours.
+func (c *Client) succeeds(managers []string) bool {
+	if len(c.Policy.TakeOver) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(managers, func(m string) bool {
+		operation, name, _ := strings.Cut(m, " ")
+		return c.former(metav1.ManagedFieldsEntry{Manager: name, Operation: metav1.ManagedFieldsOperationType(operation), FieldsV1: &metav1.FieldsV1{}})
+	})
+}
+
 // formers returns the managers of a live object whose fields are to become ours.
 func (p *plan) formers(it *item, live *unstructured.Unstructured) []string {
 	if live == nil || p.client.Owner.says(it.obj, "ssa", "Merge") {
@@ -43,6 +57,62 @@ func (p *plan) formers(it *item, live *unstructured.Unstructured) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// abandoned returns the fields that go when the fields of former managers become
+// ours: those that neither we nor anybody else wants.
+func (p *plan) abandoned(live, merged *unstructured.Unstructured) []FieldChange {
+	theirs, wanted := &fieldpath.Set{}, &fieldpath.Set{}
+	for _, entry := range merged.GetManagedFields() {
+		set := fieldSet(entry.FieldsV1)
+		switch {
+		case set == nil:
+		case p.client.former(entry):
+			theirs = theirs.Union(set)
+		default:
+			wanted = wanted.Union(set)
+		}
+	}
+	var out []FieldChange
+	secret := live.GetKind() == "Secret" && live.GetAPIVersion() == "v1" && !p.unmask
+	theirs.Leaves().RecursiveDifference(wanted.Leaves()).Iterate(func(place fieldpath.Path) {
+		pointer, ok := pointerTo(live.Object, place)
+		old := at(live.Object, place)
+		if _, gone := old.(absent); gone || !ok || pointer == "/metadata" || strings.HasPrefix(pointer, "/status") {
+			return
+		}
+		if secret || strings.HasPrefix(pointer, "/metadata/annotations/"+escape(lastApplied)) {
+			old = "***"
+		}
+		out = append(out, FieldChange{Path: strings.TrimPrefix(place.String(), "."), Pointer: pointer, Old: old})
+	})
+	return out
+}
+
+// pointerTo returns a place as a JSON pointer into an object.
+func pointerTo(object any, place fieldpath.Path) (string, bool) {
+	pointer := ""
+	for n, element := range place {
+		token := ""
+		switch {
+		case element.FieldName != nil:
+			token = escape(*element.FieldName)
+		default:
+			list, _ := at(object, place[:n]).([]any) // nil has no items
+			i := slices.IndexFunc(list, func(item any) bool {
+				return element.Key != nil && hasKey(item, *element.Key) || element.Value != nil && value.Equals(value.NewValueInterface(item), *element.Value)
+			})
+			if element.Index != nil {
+				i = *element.Index
+			}
+			if i < 0 || i >= len(list) {
+				return "", false
+			}
+			token = strconv.Itoa(i)
+		}
+		pointer += "/" + token
+	}
+	return pointer, true
 }
 
 // takeOver makes fields of former managers ours: their entries become a part of
