@@ -191,7 +191,8 @@ func hasStatus(obj *unstructured.Unstructured) bool {
 
 // conditionOf quotes what the object itself says of its readiness.
 func conditionOf(obj *unstructured.Unstructured) string {
-	list, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions") // another form says nothing
+	value, _, _ := unstructured.NestedFieldNoCopy(obj.Object, "status", "conditions") // another form says nothing
+	list, _ := value.([]any)
 	for _, v := range list {
 		c, _ := v.(map[string]any)
 		if c["type"] != "Ready" && c["type"] != "Stalled" {

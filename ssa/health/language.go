@@ -47,7 +47,7 @@ func newLanguage(limit uint64) (*language, error) {
 		return nil, err
 	}
 	l := &language{env: env, limit: limit, calls: map[string]functions.FunctionOp{}}
-	for name := range work {
+	for _, name := range bounded {
 		op, err := l.binding(name)
 		if err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (l *language) compile(text string) (*program, error) {
 			return nil, errors.New("the function format is not available here, because its cost cannot be bounded")
 		}
 	}
-	p, err := l.env.Program(parsed, cel.CostLimit(l.limit), cel.InterruptCheckFrequency(interruptEvery), cel.CustomDecorator(l.measure))
+	p, err := l.env.Program(parsed, cel.CostTracking(costs{}), cel.CostLimit(l.limit), cel.InterruptCheckFrequency(interruptEvery), cel.CustomDecorator(l.measure))
 	if err != nil {
 		return nil, err
 	}
@@ -103,66 +103,115 @@ func (l *language) measure(i interpreter.Interpretable) (interpreter.Interpretab
 	if !ok || l.calls[call.Function()] == nil {
 		return i, nil
 	}
-	name, op := call.Function(), l.calls[call.Function()]
+	name, op, bound := call.Function(), l.calls[call.Function()], work(call.Function())
 	return interpreter.NewCall(call.ID(), name, call.OverloadID(), call.Args(), func(args ...ref.Val) ref.Val {
-		if work[name](args) > maxWork {
+		if bound(args) > maxWork {
 			return types.NewErr("the arguments of %s are too large", name)
 		}
-		if name == "matches" && len(args) == 2 && size(args[1]) > maxPattern {
+		if name == "matches" && len(args) == 2 && length(args[1]) > maxPattern {
 			return types.NewErr("a regular expression is longer than %d", maxPattern)
 		}
 		return op(args...)
 	}), nil
 }
 
-// work is how much the calls build or compare at the most.
-var work = map[string]func(args []ref.Val) int{
-	"replace":         func(args []ref.Val) int { return product(args, 0, 2) },
-	"indexOf":         func(args []ref.Val) int { return product(args, 0, 1) },
-	"lastIndexOf":     func(args []ref.Val) int { return product(args, 0, 1) },
-	"matches":         func(args []ref.Val) int { return product(args, 0, 1) },
-	"sets.contains":   func(args []ref.Val) int { return product(args, 0, 1) },
-	"sets.equivalent": func(args []ref.Val) int { return product(args, 0, 1) },
-	"sets.intersects": func(args []ref.Val) int { return product(args, 0, 1) },
-	"join": func(args []ref.Val) int {
-		total := product(args, 0, 1)
-		list, ok := args[0].(traits.Lister)
-		if !ok {
-			return 0 // refused by the function itself
+// costs counts what calls cost. The language itself cannot: without types it does
+// not know which overload of a function is called, and counts one for each.
+type costs struct{}
+
+// CallCost returns one unit, and a tenth for each character that is read or made,
+// one for each element that is compared, and, like the API server for regular
+// expressions, a fortieth for each character that is searched for at each place.
+func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint64 {
+	total := length(result)
+	for _, arg := range args {
+		total += length(arg)
+	}
+	cost := 1 + total/10
+	switch bound := work(function); function {
+	case "replace", "indexOf", "lastIndexOf", "matches":
+		cost += bound(args) / 40
+	default:
+		if bound != nil {
+			cost += bound(args)
 		}
-		for it := list.Iterator(); it.HasNext() == types.True && total <= maxWork; {
-			total += size(it.Next())
-		}
-		return total
-	},
+	}
+	out := uint64(max(cost, 1))
+	return &out
 }
 
-// product multiplies the sizes of two arguments; one that is not there counts 1.
-func product(args []ref.Val, a, b int) int {
+// bounded are the functions of which one call alone can take long or much memory.
+var bounded = [...]string{"replace", "indexOf", "lastIndexOf", "matches", "sets.contains", "sets.equivalent", "sets.intersects", "join", "_==_", "_!=_", "@in"}
+
+// work returns how much a call of a function builds or compares at the most; nil
+// if that is no more than its arguments.
+func work(function string) func(args []ref.Val) int {
+	switch function {
+	case "replace":
+		return func(args []ref.Val) int { return product(length, args, 0, 2) }
+	case "indexOf", "lastIndexOf", "matches":
+		return func(args []ref.Val) int { return product(length, args, 0, 1) }
+	case "sets.contains", "sets.equivalent", "sets.intersects":
+		return func(args []ref.Val) int { return product(weight, args, 0, 1) }
+	case "join":
+		return func(args []ref.Val) int { return product(weight, args, 0, 1) }
+	case "_==_", "_!=_", "@in":
+		return func(args []ref.Val) int { return weight(args[0]) + weight(args[1]) }
+	}
+	return nil
+}
+
+// product multiplies two arguments; one that is not there counts 1.
+func product(measure func(ref.Val) int, args []ref.Val, a, b int) int {
 	n := 1
 	for _, i := range []int{a, b} {
 		if i < len(args) {
-			n *= min(max(size(args[i]), 1), maxWork+1)
+			n *= max(measure(args[i]), 1)
 		}
 	}
 	return n
 }
 
-// size is the length of a string or list, 0 of anything else.
-func size(v ref.Val) int {
+// length is that of a string or bytes, 0 of anything else.
+func length(v ref.Val) int {
 	switch v := v.(type) {
 	case types.String:
 		return len(v)
-	case traits.Sizer:
-		if n, ok := v.Size().(types.Int); ok {
-			return int(n)
-		}
+	case types.Bytes:
+		return len(v)
 	}
 	return 0
 }
 
+// weight is how much there is to compare in a value: elements and what is in
+// them, ten characters for one. It stops counting at maxWork.
+func weight(v ref.Val) int { return weigh(v, maxWork+1) }
+
+func weigh(v ref.Val, most int) int {
+	n := 1 + length(v)/10
+	switch v := v.(type) {
+	case traits.Mapper:
+		for it := v.Iterator(); it.HasNext() == types.True && n < most; {
+			key := it.Next()
+			n += weigh(key, most-n)
+			n += weigh(v.Get(key), most-n)
+		}
+	case traits.Lister:
+		for it := v.Iterator(); it.HasNext() == types.True && n < most; {
+			n += weigh(it.Next(), most-n)
+		}
+	}
+	return n
+}
+
 // binding is what the language itself does for a function.
 func (l *language) binding(name string) (functions.FunctionOp, error) {
+	switch name {
+	case "_==_":
+		return func(args ...ref.Val) ref.Val { return types.Equal(args[0], args[1]) }, nil
+	case "_!=_":
+		return func(args ...ref.Val) ref.Val { return types.Bool(types.Equal(args[0], args[1]) != types.True) }, nil
+	}
 	decl := l.env.Functions()[name]
 	if decl == nil {
 		return nil, fmt.Errorf("the expression language has no function %s", name)
