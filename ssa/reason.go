@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 )
 
 // What is read and said about what is not ready: enough to act on, and little
@@ -58,11 +59,10 @@ func (c *Client) explain(ctx context.Context, statuses []Status) {
 
 var errSlow = errors.New("the server is slow")
 
-var (
-	podResource   = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
-	eventResource = schema.GroupVersionResource{Version: "v1", Resource: "events"}
-	claimResource = schema.GroupVersionResource{Version: "v1", Resource: "persistentvolumeclaims"}
-)
+// core is a resource of the core group.
+func (c *Client) core(resource, namespace string) dynamic.ResourceInterface {
+	return c.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).Namespace(namespace)
+}
 
 // workloadReasons says what is wrong with a workload: what its controller says,
 // and what is wrong with its pods.
@@ -84,7 +84,7 @@ func (c *Client) workloadReasons(ctx context.Context, id ObjectID) ([]string, er
 	if err != nil {
 		return reasons, err
 	}
-	pods, err := c.Dynamic.Resource(podResource).Namespace(id.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: podsRead})
+	pods, err := c.core("pods", id.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: podsRead})
 	if err != nil {
 		return reasons, err
 	}
@@ -164,7 +164,7 @@ func (c *Client) tellPods(ctx context.Context, pods []unstructured.Unstructured)
 
 // podReasons says what is wrong with one pod.
 func (c *Client) podReasons(ctx context.Context, id ObjectID) ([]string, error) {
-	pod, err := c.Dynamic.Resource(podResource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+	pod, err := c.core("pods", id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (c *Client) unbound(ctx context.Context, pod *unstructured.Unstructured) ([
 		if read++; read > claimsRead {
 			break
 		}
-		claim, err := c.Dynamic.Resource(claimResource).Namespace(pod.GetNamespace()).Get(ctx, name, metav1.GetOptions{})
+		claim, err := c.core("persistentvolumeclaims", pod.GetNamespace()).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return out, err
 		}
@@ -223,7 +223,7 @@ func (c *Client) warning(ctx context.Context, namespace, name, uid string) ([]st
 	if uid != "" {
 		selector += ",involvedObject.uid=" + uid
 	}
-	events, err := c.Dynamic.Resource(eventResource).Namespace(namespace).List(ctx, metav1.ListOptions{FieldSelector: selector, Limit: eventsRead})
+	events, err := c.core("events", namespace).List(ctx, metav1.ListOptions{FieldSelector: selector, Limit: eventsRead})
 	if err != nil || len(events.Items) == 0 {
 		return nil, err
 	}
