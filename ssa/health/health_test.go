@@ -192,7 +192,7 @@ func TestCost(t *testing.T) {
 			if state != ssa.Stuck || !strings.Contains(message, tt.says) && !strings.Contains(message, "cost limit") || len(message) > 2000 {
 				t.Errorf("got %s %.300s", state, message)
 			}
-			if took := time.Since(start); took > 10*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
 		})

@@ -133,7 +133,7 @@ func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 		cost += bound(args) / 40
 	default:
 		if bound != nil {
-			cost += bound(args)
+			cost += bound(args) / 10
 		}
 	}
 	out := uint64(max(cost, 1))
@@ -154,11 +154,11 @@ func work(function string) func(args []ref.Val) int {
 	case "indexOf", "lastIndexOf", "matches":
 		return func(args []ref.Val) int { return product(length, args, 0, 1) }
 	case "sets.contains", "sets.equivalent", "sets.intersects":
-		return func(args []ref.Val) int { return product(weight, args, 0, 1) }
+		return func(args []ref.Val) int { return 10 * product(weight, args, 0, 1) }
 	case "join":
-		return func(args []ref.Val) int { return product(weight, args, 0, 1) }
+		return func(args []ref.Val) int { return 10 * product(weight, args, 0, 1) }
 	case "_==_", "_!=_", "@in":
-		return func(args []ref.Val) int { return weight(args[0]) + weight(args[1]) }
+		return func(args []ref.Val) int { return 10 * (weight(args[0]) + weight(args[1])) }
 	}
 	return nil
 }
@@ -186,8 +186,9 @@ func length(v ref.Val) int {
 }
 
 // weight is how much there is to compare in a value: elements and what is in
-// them, ten characters for one. It stops counting at maxWork.
-func weight(v ref.Val) int { return weigh(v, maxWork+1) }
+// them, ten characters for one. It stops counting at a tenth of
+// maxWork, because each element takes longer than a character.
+func weight(v ref.Val) int { return weigh(v, maxWork/10+1) }
 
 func weigh(v ref.Val, most int) int {
 	n := 1 + length(v)/10
