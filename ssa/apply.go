@@ -112,6 +112,7 @@ func (p *plan) run(ctx context.Context, establish time.Duration) error {
 func (p *plan) refused(items []*item) error {
 	var set ChangeSet
 	for _, it := range items {
+		it.change.expires = expires(it.obj)
 		set.Changes = append(set.Changes, it.change)
 	}
 	err := set.Err()

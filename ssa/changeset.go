@@ -55,6 +55,7 @@ type Change struct {
 
 	baseline baseline // what Apply left behind, for Watch
 	followed bool     // the store knows what Apply left behind
+	expires  bool     // the object deletes itself when it is done
 }
 
 // ChangeSet is the outcome of one call, one change for each object, in the
@@ -99,6 +100,19 @@ func (s *ChangeSet) Objects() []ObjectID {
 		case Created, Configured, Recreated, Unchanged, Contested:
 			ids = append(ids, c.Object)
 		case Deleted, Kept, Exempt, Skipped, Failed:
+		}
+	}
+	return ids
+}
+
+// Expiring returns those of [ChangeSet.Objects] that delete themselves when they
+// are done: Jobs with ttlSecondsAfterFinished. They may be gone before a wait
+// begins; see [WaitOptions].
+func (s *ChangeSet) Expiring() []ObjectID {
+	var ids []ObjectID
+	for _, c := range s.Changes {
+		if c.expires {
+			ids = append(ids, (&ChangeSet{Changes: []Change{c}}).Objects()...)
 		}
 	}
 	return ids

@@ -62,6 +62,9 @@ type Client struct {
 	// change without one. Package ssa/proof has one. Without a store, each pass
 	// also reviews for each kind and namespace whether it may be applied.
 	Prover Prover
+	// Health, if set, judges the objects of the kinds that it covers when they are
+	// waited for, instead of kstatus. Package ssa/health has one.
+	Health Health
 	// Identity names whom the connection acts as, for the reviews of access that
 	// clients of one Store share. Clients must not share it unless they act as the
 	// same. Empty means that only clients of the same owner share them.

@@ -53,3 +53,12 @@ func ClusterScoped(c *Client, obj *unstructured.Unstructured) bool {
 	m, err := c.mapping(obj.GroupVersionKind().GroupKind(), "")
 	return err != nil || m.Scope.Name() == meta.RESTScopeNameRoot
 }
+
+// StateOf is how far an object has come without a client's own rules.
+func StateOf(obj *unstructured.Unstructured) State { return lookAt(obj).state }
+
+// TroubleOf is what a pod says is wrong with itself, "" if nothing is.
+func TroubleOf(pod *unstructured.Unstructured) string {
+	t, _ := troubleOf(pod)
+	return t.text
+}

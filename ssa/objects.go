@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -149,7 +150,8 @@ func (o *Objects) Delete(ctx context.Context, objects []*unstructured.Unstructur
 }
 
 // WaitReady returns when all objects are ready, as [Client.Wait] does. The end
-// of ctx is the timeout.
+// of ctx is the timeout, less a tenth of the time, a second at most, in which to
+// find out why they are not.
 func (o *Objects) WaitReady(ctx context.Context, objects []*unstructured.Unstructured) error {
 	c, err := o.client()
 	if err != nil {
@@ -159,7 +161,12 @@ func (o *Objects) WaitReady(ctx context.Context, objects []*unstructured.Unstruc
 	for i, obj := range objects {
 		ids[i] = c.ID(obj)
 	}
-	_, err = c.Wait(ctx, ids, &WaitOptions{Timeout: forever})
+	timeout := time.Duration(forever)
+	if end, ok := ctx.Deadline(); ok {
+		left := time.Until(end)
+		timeout = max(left-min(left/10, time.Second), 1)
+	}
+	_, err = c.Wait(ctx, ids, &WaitOptions{Timeout: timeout})
 	return err
 }
 

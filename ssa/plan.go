@@ -454,6 +454,7 @@ func (c *Client) send(ctx context.Context, it *item, dryRun ...string) (*unstruc
 func (p *plan) changes() *ChangeSet {
 	set := &ChangeSet{}
 	for _, it := range p.items {
+		it.change.expires = expires(it.obj)
 		set.Changes = append(set.Changes, it.change)
 	}
 	return set

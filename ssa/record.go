@@ -18,8 +18,7 @@ type record struct {
 	version  string
 	owner    string // Owner.String of its labels
 	deleting bool
-	state    State
-	message  string
+	look     look
 	digests  digests
 	receipt  receipt
 	optOut   string // how the object asks not to be touched
@@ -73,11 +72,9 @@ func (k *kindStore) take(obj *unstructured.Unstructured, gone bool) {
 func (k *kindStore) put(key types.NamespacedName, r *record, obj *unstructured.Unstructured) *record {
 	next := &record{
 		uid: obj.GetUID(), version: obj.GetResourceVersion(), owner: k.ownerOf(obj),
-		deleting: obj.GetDeletionTimestamp() != nil, digests: digestsOf(obj), optOut: Owner{Group: k.store.group()}.optedOut(obj),
+		deleting: obj.GetDeletionTimestamp() != nil, look: lookAt(obj), digests: digestsOf(obj), optOut: Owner{Group: k.store.group()}.optedOut(obj),
 		managers: k.managersOf(obj),
 	}
-	status := statusOf(obj)
-	next.state, next.message = status.State, status.Message
 	if r != nil && r.uid == next.uid {
 		next.receipt = r.receipt
 		if r.digests.whole != next.digests.whole {

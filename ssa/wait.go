@@ -17,7 +17,9 @@ import (
 )
 
 // State is how far an object has come, by the rules of kstatus
-// (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus).
+// (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus), or by
+// those of [Client.Health]. Unlike kstatus, a Job is Current when it is complete
+// or suspended, not when it has started.
 type State string
 
 // The states of an object.
@@ -53,6 +55,16 @@ type WaitOptions struct {
 	// that a controller made. It costs a watch for each object instead of one
 	// for each kind.
 	AnyOwner bool
+	// Grace is for how long from its creation an object is InProgress because it
+	// has no status yet, if kstatus has no rule for its kind, nor the client's
+	// Health, and the kind has a status; kstatus by itself takes it for Current.
+	// For each kind with such an object it takes one read of its status. 0 means
+	// that there is no grace.
+	Grace time.Duration
+	// Expiring are objects that delete themselves when they are done, as
+	// [ChangeSet.Expiring] lists them: Wait takes them for Current when they do not
+	// exist. Those that are seen before they go need not be listed.
+	Expiring []ObjectID
 	// Progress, if set, is called for every change of a state, by one
 	// goroutine at a time. It must return soon and not use the client.
 	Progress func(Status)
@@ -61,11 +73,17 @@ type WaitOptions struct {
 // Wait returns when all objects are Current at the same time, or when some of
 // them are Stuck or were deleted and none is on its way any more, or after the
 // timeout. While it waits it sends no requests: states come from the client's
-// [Store], or from one watch for each kind.
+// [Store], or from one watch for each kind. Of kinds that the client's Health
+// covers it always takes a watch of its own: the store keeps no objects that it
+// could judge.
 //
 // It returns the last status of every object, in the order of ids. Unless all
 // are Current there is an error, which lists the others; it matches
-// [ErrNotReady], and context.DeadlineExceeded after the timeout.
+// [ErrNotReady], and context.DeadlineExceeded after the timeout. Unless ctx has
+// ended, too, the messages of up to ten workloads, pods and volume claims among
+// them say what is wrong down to the container: a few reads for each, and three
+// seconds at most. They quote what kubelet and controllers report, and no output
+// of containers but that of failing probes.
 func (c *Client) Wait(ctx context.Context, ids []ObjectID, opts *WaitOptions) ([]Status, error) {
 	return c.wait(ctx, "wait", ids, opts, func(s State) bool { return s == Current })
 }
@@ -83,12 +101,23 @@ func (c *Client) wait(ctx context.Context, op string, ids []ObjectID, opts *Wait
 	if timeout == 0 {
 		timeout = 5 * time.Minute
 	}
-	w := &waiter{client: c, done: done, progress: opts.Progress, at: map[ObjectID]int{}}
+	w := &waiter{client: c, done: done, progress: opts.Progress, grace: opts.Grace, at: map[ObjectID]int{}, expiring: map[ObjectID]bool{}}
+	if !done(NotFound) {
+		for _, id := range opts.Expiring {
+			w.expiring[id] = true
+		}
+	}
 	err := c.validate()
 	if err == nil {
 		timed, cancel := context.WithTimeout(ctx, timeout)
 		err = w.run(timed, ids, opts.AnyOwner)
 		cancel()
+	}
+	if notReady := (*NotReadyError)(nil); errors.As(err, &notReady) && !done(NotFound) && ctx.Err() == nil {
+		c.explain(ctx, notReady.Statuses)
+		for _, s := range notReady.Statuses {
+			w.statuses[w.at[s.Object]] = s
+		}
 	}
 	if err != nil {
 		return w.statuses, fmt.Errorf("ssa: %s: %w", op, err)
@@ -101,12 +130,15 @@ type waiter struct {
 	client   *Client
 	done     func(State) bool
 	progress func(Status)
+	grace    time.Duration
 	finish   context.CancelFunc
 
 	mu       sync.Mutex
 	statuses []Status
 	at       map[ObjectID]int
 	listed   bool // all streams told their first state
+	expiring map[ObjectID]bool
+	graces   graces
 
 	cancels []func()        // of subscriptions to the store
 	stopped <-chan struct{} // closed when the store stops; nil without one
@@ -121,6 +153,7 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 	}
 	outer := ctx
 	ctx, w.finish = context.WithCancel(ctx)
+	defer w.endGraces()
 	defer w.finish()
 	defer w.unsubscribe()
 	streams, err := w.streams(ctx, anyOwner)
@@ -181,7 +214,7 @@ func (w *waiter) subscribe(ctx context.Context, m *meta.RESTMapping, group []Obj
 		return false
 	}
 	w.stopped = store.stopped()
-	w.cancels = append(w.cancels, k.subscribe(w.client.Owner.String(), group, w.tellRecord))
+	w.cancels = append(w.cancels, k.subscribe(w.client.Owner.String(), group, func(id ObjectID, r *record) { w.tellRecord(ctx, id, r) }))
 	w.absent(group)
 	return true
 }
@@ -193,15 +226,15 @@ func (w *waiter) unsubscribe() {
 }
 
 // tellRecord takes in what the store keeps of an object.
-func (w *waiter) tellRecord(id ObjectID, r *record) {
-	next := Status{Object: id, State: NotFound, Message: wasDeleted}
-	if r != nil {
-		next.State, next.Message = r.state, r.message
-	}
+func (w *waiter) tellRecord(ctx context.Context, id ObjectID, r *record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := w.at[id]; r != nil || w.statuses[i].Message != notRead {
-		w.update(i, next)
+	i := w.at[id]
+	switch {
+	case r != nil:
+		w.saw(ctx, i, r.look)
+	case w.statuses[i].Message != notRead:
+		w.lost(i, wasDeleted)
 	}
 }
 
@@ -231,14 +264,14 @@ func (w *waiter) streams(ctx context.Context, anyOwner bool) ([]*kindStream, err
 		if err != nil {
 			return nil, objectError("wait", group[0], err)
 		}
-		if !anyOwner && w.subscribe(ctx, m, group) {
+		if !anyOwner && !w.client.covers(m.GroupVersionKind.GroupKind()) && w.subscribe(ctx, m, group) {
 			continue
 		}
 		options := metav1.ListOptions{LabelSelector: w.client.Owner.selector()}
 		if anyOwner {
 			options = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", group[0].Name).String()}
 		}
-		out = append(out, w.stream(m, group, options))
+		out = append(out, w.stream(ctx, m, group, options))
 	}
 	return out, nil
 }
@@ -266,14 +299,14 @@ func (w *waiter) settle(s *kindStream, err error) error {
 	return err
 }
 
-func (w *waiter) stream(m *meta.RESTMapping, group []ObjectID, options metav1.ListOptions) *kindStream {
+func (w *waiter) stream(ctx context.Context, m *meta.RESTMapping, group []ObjectID, options metav1.ListOptions) *kindStream {
 	namespace := group[0].Namespace
 	if slices.ContainsFunc(group, func(id ObjectID) bool { return id.Namespace != namespace }) {
 		namespace = ""
 	}
 	seen := func(obj *unstructured.Unstructured, gone bool) {
 		obj.SetGroupVersionKind(m.GroupVersionKind)
-		w.tell(obj, gone)
+		w.tell(ctx, obj, gone)
 	}
 	return &kindStream{stream: stream{resource: w.client.resource(m, namespace), options: options, seen: seen}, objects: group}
 }
@@ -283,8 +316,8 @@ func (w *waiter) absent(ids []ObjectID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range ids {
-		if s := &w.statuses[w.at[id]]; s.State == Unknown && s.Message == notRead {
-			s.State, s.Message = NotFound, "it does not exist"
+		if s := w.statuses[w.at[id]]; s.State == Unknown && s.Message == notRead {
+			w.lost(w.at[id], "it does not exist")
 		}
 	}
 }
@@ -306,19 +339,49 @@ func (s *kindStream) first(ctx context.Context) error {
 	}
 }
 
-// tell takes in a state of an object and ends the wait when that settles it.
-func (w *waiter) tell(obj *unstructured.Unstructured, gone bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	i, ours := w.at[IDOf(obj)]
-	if !ours {
+// tell takes in an object, and ends the wait when that settles it.
+func (w *waiter) tell(ctx context.Context, obj *unstructured.Unstructured, gone bool) {
+	id := IDOf(obj)
+	if _, ours := w.at[id]; !ours { // nobody writes to it any more
 		return
 	}
-	next := Status{Object: w.statuses[i].Object, State: NotFound, Message: wasDeleted}
+	var l look
 	if !gone {
-		next = statusOf(obj)
+		if l = w.client.lookAt(ctx, obj); ctx.Err() != nil {
+			return // what it says may be about that
+		}
 	}
-	w.update(i, next)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if gone {
+		w.lost(w.at[id], wasDeleted)
+		return
+	}
+	w.saw(ctx, w.at[id], l)
+}
+
+// saw takes in how far an object has come. mu must be held.
+func (w *waiter) saw(ctx context.Context, i int, l look) {
+	s := Status{Object: w.statuses[i].Object, State: l.state, Message: l.message}
+	if l.expires && !w.done(NotFound) {
+		w.expiring[s.Object] = true
+	}
+	if l.bare != 0 && !w.done(NotFound) && w.hold(ctx, i, l.bare) {
+		s.State, s.Message = InProgress, noStatus
+	}
+	w.update(i, s)
+}
+
+// lost takes in that an object does not exist. mu must be held.
+func (w *waiter) lost(i int, message string) {
+	s := Status{Object: w.statuses[i].Object, State: NotFound, Message: message}
+	if w.expiring[s.Object] {
+		if w.statuses[i].State == Stuck {
+			return // it went because it was done, and it was done because it failed
+		}
+		s.State, s.Message = Current, ""
+	}
+	w.update(i, s)
 }
 
 // update takes in a state. mu must be held.
@@ -397,19 +460,4 @@ func (e *NotReadyError) Unwrap() []error {
 		return []error{ErrNotReady}
 	}
 	return []error{ErrNotReady, e.Err}
-}
-
-// statusOf computes the state of an object from itself.
-func statusOf(obj *unstructured.Unstructured) Status {
-	out := Status{Object: IDOf(obj), State: Unknown}
-	result, err := status.Compute(obj)
-	if err != nil {
-		out.Message = err.Error()
-		return out
-	}
-	out.State, out.Message = State(result.Status), result.Message
-	if out.State == Current {
-		out.Message = "" // says the same of every object
-	}
-	return out
 }
