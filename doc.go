@@ -28,7 +28,8 @@
 //
 //   - [github.com/gitopskit/gitopskit/ssa]: diff, apply, wait, watch and prune by
 //     server-side apply; [github.com/gitopskit/gitopskit/ssa/proof] proves that
-//     nothing has to be done
+//     nothing has to be done, [github.com/gitopskit/gitopskit/ssa/health] tells by
+//     expressions when something is ready
 //   - [github.com/gitopskit/gitopskit/helm/release]: the same by Helm's records;
 //     [github.com/gitopskit/gitopskit/helm/release/fluxrelease] reads Flux's specs
 //

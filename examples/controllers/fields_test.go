@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/gitopskit/gitopskit/internal/chartserver"
 	"github.com/gitopskit/gitopskit/runtime/testenv"
@@ -201,6 +202,32 @@ func TestHealthTimeout(t *testing.T) {
 	}
 	g.commit(t, "apps", "Mend it", map[string]string{"app.yaml": strings.Replace(deployment, "SELECTOR", "", 1)})
 	w.request("GitRepository/apps", "mended")
+	w.ready("Kustomization/apps")
+}
+
+// TestHealthExpressions waits by the expressions of the spec, and says which one
+// is wrong.
+func TestHealthExpressions(t *testing.T) {
+	w := newWorld(t)
+	w.run(all(), w.options())
+	group := w.namespace + ".example.com"
+	w.apps("", map[string]string{
+		"crd/crd.yaml":   "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things." + group + "}\nspec: {group: " + group + ", scope: Namespaced, names: {plural: things, kind: Thing}, versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]}\n",
+		"app/thing.yaml": "apiVersion: " + group + "/v1\nkind: Thing\nmetadata: {name: app, namespace: " + w.namespace + "}\nphase: Starting\n",
+	})
+	w.kustomization("crd", "prune: true, path: ./crd, wait: true")
+	w.ready("Kustomization/crd")
+	exprs := func(current string) string {
+		return "prune: true, path: ./app, wait: true, timeout: 1m, healthCheckExprs: [{apiVersion: " + group + "/v1, kind: Thing, current: \"" + current + "\"}]"
+	}
+	w.kustomization("apps", exprs("phase =="))
+	w.failed("Kustomization/apps", "InvalidCELExpression", "phase ==")
+	w.kustomization("apps", exprs("phase == 'Started'"))
+	w.until("Kustomization/apps", "waiting", func(o *unstructured.Unstructured) bool { return condition(o, "Healthy")["status"] == "Unknown" })
+	things := w.resource(schema.GroupVersionKind{Group: group, Version: "v1", Kind: "Thing"}, w.namespace)
+	if _, err := things.Patch(t.Context(), "app", types.MergePatchType, []byte(`{"phase": "Started"}`), metav1.PatchOptions{FieldManager: "its-controller"}); err != nil {
+		t.Fatal(err)
+	}
 	w.ready("Kustomization/apps")
 }
 

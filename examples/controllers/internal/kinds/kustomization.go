@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/ssa"
+	"github.com/gitopskit/gitopskit/ssa/health"
 )
 
 // Kustomization reconciles kustomize.toolkit.fluxcd.io Kustomization.
@@ -79,6 +81,9 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 // apply applies the objects, prunes, and begins to wait.
 func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, revision string) kube.Result {
 	cluster, err := r.client(ctx, o, pass)
+	if bad := (*health.Error)(nil); errors.As(err, &bad) {
+		return kube.Stall("InvalidCELExpression", err)
+	}
 	if err != nil {
 		return kube.Fail("ReconciliationFailed", err)
 	}

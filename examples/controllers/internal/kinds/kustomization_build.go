@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,12 +16,13 @@ import (
 	"github.com/gitopskit/gitopskit/kustomize/sops"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/ssa"
+	"github.com/gitopskit/gitopskit/ssa/health"
 )
 
 // kustomizationUnsupported are the fields that cannot be honoured yet.
 func kustomizationUnsupported() []string {
 	return []string{
-		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs",
+		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef",
 		"spec.decryption.provider!=sops", "spec.decryption.serviceAccountName", "spec.dependsOn.readyExpr",
 	}
 }
@@ -115,11 +117,15 @@ func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization
 	if o.Spec.Force {
 		policy.Recreate = ssa.RecreateAlways
 	}
-	if policy.Ignore, err = form[[]ssa.IgnoreRule](o.Spec.Ignore); err != nil {
-		return nil, in("spec.ignore", err)
+	ignore, err1 := form[[]ssa.IgnoreRule](o.Spec.Ignore)
+	exprs, err2 := form[[]health.Expression](o.Spec.HealthCheckExprs)
+	rules, err3 := health.Compile(exprs, nil)
+	if err := errors.Join(in("spec.ignore", err1), in("spec.healthCheckExprs", errors.Join(err2, err3))); err != nil {
+		return nil, err
 	}
+	policy.Ignore = ignore
 	return &ssa.Client{
-		Dynamic: cluster.Dynamic, Mapper: cluster.Mapper, FieldManager: "kustomize-controller", Policy: policy,
+		Dynamic: cluster.Dynamic, Mapper: cluster.Mapper, FieldManager: "kustomize-controller", Policy: policy, Health: rules,
 		Owner:     ssa.Owner{Name: o.Name, Namespace: o.Namespace, Group: kustomizev1.GroupVersion.Group},
 		Inventory: &statusInventory{o, pass},
 	}, nil
