@@ -5,8 +5,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"helm.sh/helm/v3/pkg/action"
+	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -217,5 +219,43 @@ func (w *world) helmStory(chartField string) {
 	}
 	if left, err := action.NewList(w.helm()).Run(); err != nil || len(left) > 0 {
 		t.Errorf("after the deletion Helm lists %v, %v", left, err)
+	}
+}
+
+// TestUninstallOnlyOwn: a HelmRelease that never got as far as a release leaves
+// another one of the same name alone when it is deleted.
+func TestUninstallOnlyOwn(t *testing.T) {
+	w := newWorld(t)
+	broken, err := chart.Build(t.Context(), fstest.MapFS{
+		"Chart.yaml":       {Data: []byte("apiVersion: v2\nname: podinfo\nversion: 1.0.0\n")},
+		"templates/a.yaml": {Data: []byte(`{{ fail "it cannot be rendered" }}`)},
+	}, ".", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := chartserver.New()
+	repo.Add(broken.Name, broken.Version, broken.Data)
+	server := httptest.NewServer(repo)
+	t.Cleanup(server.Close)
+	install := action.NewInstall(w.helm())
+	install.ReleaseName, install.Namespace = "podinfo", w.namespace
+	theirs := &helmchart.Chart{
+		Metadata:  &helmchart.Metadata{APIVersion: "v2", Name: "theirs", Version: "1.0.0"},
+		Templates: []*helmchart.File{{Name: "templates/a.yaml", Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\n")}},
+	}
+	if _, err := install.Run(theirs, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.run(all(), w.options())
+	w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts}\nspec: {interval: 1h, url: URL/charts}", "URL", server.URL)
+	w.apply(podinfoRelease("podinfo", ""))
+	o := w.failed("HelmRelease/podinfo", "UpgradeFailed", "it cannot be rendered")
+	if text(o, "status", "lastAttemptedRevision") == "" {
+		t.Error("it was not even tried")
+	}
+	w.delete("HelmRelease/podinfo")
+	w.until("HelmRelease/podinfo", "deleted", func(o *unstructured.Unstructured) bool { return o == nil })
+	if n := len(w.revisions("podinfo")); n != 1 || w.get("ConfigMap/theirs") == nil {
+		t.Errorf("%d revisions are left of a release of somebody else", n)
 	}
 }
