@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -106,7 +107,10 @@ func TestImpersonation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tenant.Dynamic.Resource(configMaps).Namespace(env.Namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+		if err := eventually(func() error { // the authorizer learns of a binding by a watch
+			_, err := tenant.Dynamic.Resource(configMaps).Namespace(env.Namespace).List(t.Context(), metav1.ListOptions{})
+			return err
+		}); err != nil {
 			t.Errorf("%s: what is granted: %v", name, err)
 		}
 		if _, err := tenant.Dynamic.Resource(configMaps).Namespace("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
@@ -120,6 +124,16 @@ func TestImpersonation(t *testing.T) {
 			t.Errorf("%s: the connection is not shared: %v", name, err)
 		}
 	}
+}
+
+// eventually repeats f until it succeeds, for ten seconds.
+func eventually(f func() error) (err error) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = f(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func TestClientsAreBounded(t *testing.T) {
