@@ -104,18 +104,13 @@ func (p *plan) run(ctx context.Context, establish time.Duration) error {
 	if err := p.apply(ctx, p.items); err != nil {
 		return err
 	}
-	return p.changes().Err() // of what failed while the rest was applied
+	return failures(p.items) // of what failed while the rest was applied
 }
 
 // refused returns the errors of items that failed and marks the rest skipped. If
 // a part may be applied, it marks what needs them and returns none.
 func (p *plan) refused(items []*item) error {
-	var set ChangeSet
-	for _, it := range items {
-		it.change.expires = expires(it.obj)
-		set.Changes = append(set.Changes, it.change)
-	}
-	err := set.Err()
+	err := failures(items)
 	switch {
 	case err == nil:
 	case p.client.Policy.Partial:
@@ -125,6 +120,17 @@ func (p *plan) refused(items []*item) error {
 		p.skip("another object failed")
 	}
 	return err
+}
+
+// failures joins the errors of items.
+func failures(items []*item) error {
+	var errs []error
+	for _, it := range items {
+		if it.change.Err != nil {
+			errs = append(errs, it.change.Err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // skip marks what was not sent yet.

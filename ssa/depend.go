@@ -21,7 +21,7 @@ const dependsOn = "config.kubernetes.io/depends-on"
 
 // dependencies reads what an object says that it needs.
 func dependencies(obj *unstructured.Unstructured) ([]ObjectID, error) {
-	text := strings.TrimSpace(obj.GetAnnotations()[dependsOn])
+	text := strings.TrimSpace(mark(obj, "annotations", dependsOn))
 	if text == "" {
 		return nil, nil
 	}
@@ -92,15 +92,32 @@ func cycle(members []ObjectID) error {
 
 // arrange puts the items in order by what they need. Definitions stay first.
 func (p *plan) arrange() error {
-	g := graph{}
 	var errs []error
+	plain := true
 	for _, it := range p.items {
 		needs, err := dependencies(it.obj)
 		if err != nil {
 			errs = append(errs, p.reject(it, err))
 		}
-		it.needs, g[it.id] = needs, needs
+		it.needs = needs
+		plain = plain && len(needs) == 0
 	}
+	if !plain {
+		errs = append(errs, p.deepen()...)
+	}
+	slices.SortStableFunc(p.items, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.stage(), b.stage()), cmp.Compare(a.depth, b.depth))
+	})
+	return errors.Join(errs...)
+}
+
+// deepen finds out what comes after what, and what cannot.
+func (p *plan) deepen() []error {
+	g := graph{}
+	for _, it := range p.items {
+		g[it.id] = it.needs
+	}
+	var errs []error
 	depths, cycles := g.depths()
 	for _, it := range p.items {
 		it.depth = depths[it.id]
@@ -120,10 +137,7 @@ func (p *plan) arrange() error {
 			}
 		}
 	}
-	slices.SortStableFunc(p.items, func(a, b *item) int {
-		return cmp.Or(cmp.Compare(a.stage(), b.stage()), cmp.Compare(a.depth, b.depth))
-	})
-	return errors.Join(errs...)
+	return errs
 }
 
 // early reports an item of the first stage: a definition, or another of the kinds

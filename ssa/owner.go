@@ -3,7 +3,6 @@ package ssa
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -44,7 +43,7 @@ func (o Owner) Labels() map[string]string {
 
 // Owns reports whether obj carries the owner's labels.
 func (o Owner) Owns(obj *unstructured.Unstructured) bool {
-	return labels.SelectorFromSet(o.Labels()).Matches(labels.Set(obj.GetLabels()))
+	return mark(obj, "labels", o.group()+"/name") == o.Name && mark(obj, "labels", o.group()+"/namespace") == o.Namespace
 }
 
 // String returns "namespace/name".
@@ -55,8 +54,7 @@ func (o Owner) selector() string { return labels.SelectorFromSet(o.Labels()).Str
 // pruneDisabled reports an object that asks to be left alone by prune, by the
 // annotation or label <Group>/prune: disabled.
 func (o Owner) pruneDisabled(obj *unstructured.Unstructured) bool {
-	key := o.group() + "/prune"
-	return strings.EqualFold(obj.GetAnnotations()[key], "disabled") || strings.EqualFold(obj.GetLabels()[key], "disabled")
+	return o.says(obj, "prune", "disabled")
 }
 
 func (o Owner) validate() error {

@@ -24,6 +24,7 @@ type plan struct {
 	client *Client
 	items  []*item
 	rules  []rule // of Policy.Ignore
+	buf    []byte // of bodyOf
 	planOptions
 }
 
@@ -80,10 +81,7 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, op
 		return nil, err
 	}
 	p := &plan{client: c, rules: rules, planOptions: opts}
-	for _, obj := range prepared {
-		p.items = append(p.items, &item{obj: obj})
-	}
-	if err := p.resolve(); err != nil {
+	if err := p.resolve(prepared); err != nil {
 		return nil, err
 	}
 	if err := p.arrange(); err != nil {
@@ -94,41 +92,28 @@ func (c *Client) plan(ctx context.Context, objs []*unstructured.Unstructured, op
 }
 
 // resolve finds the resource and settles the namespace of each object.
-func (p *plan) resolve() error {
-	defined := p.definitions()
+func (p *plan) resolve(objs []*unstructured.Unstructured) error {
+	r := p.client.resolver(objs)
 	var errs []error
-	seen := make(map[ObjectID]bool, len(p.items))
-	mappings := map[schema.GroupVersionKind]*meta.RESTMapping{} // the mapper takes a while
-	refreshed := false
-	for _, it := range p.items {
-		gvk := it.obj.GroupVersionKind()
-		scope, ours := defined[gvk]
-		m, err := mappings[gvk], error(nil)
-		if m == nil {
-			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
-		}
-		if errors.Is(err, ErrUnknownKind) && !ours && !refreshed {
-			refreshed = true // somebody else may have defined it since the mapper looked
-			meta.MaybeResetRESTMapper(p.client.Mapper)
-			m, err = p.client.mapping(gvk.GroupKind(), gvk.Version)
-		}
-		mappings[gvk] = m
-		switch {
-		case errors.Is(err, ErrUnavailable):
+	seen := make(map[ObjectID]bool, len(objs))
+	items := make([]item, len(objs))
+	for i, obj := range objs {
+		it := &items[i]
+		p.items = append(p.items, it)
+		found, err := r.resolve(obj)
+		if errors.Is(err, ErrUnavailable) {
 			return err // it would be the same for every object
-		case errors.Is(err, ErrUnknownKind) && ours:
-			it.waits = "its kind is defined by the same set"
-			err = p.client.scope(it.obj, &meta.RESTMapping{Scope: scope})
-		case err == nil:
-			it.mapping = m
-			err = p.client.scope(it.obj, m)
 		}
-		it.id = IDOf(it.obj)
-		it.change = Change{Object: it.id, Version: gvk.Version}
+		it.obj, it.id, it.mapping = obj, found.id, found.mapping
+		setNamespace(obj, found.id.Namespace)
+		if err == nil && found.mapping == nil {
+			it.waits = "its kind is defined by the same set"
+		}
+		it.change = Change{Object: it.id, Version: found.version}
 		switch {
 		case err != nil:
 		case seen[it.id]:
-			err = fmt.Errorf("%w: the set holds it more than once, with and without the default namespace", ErrInvalid)
+			err = errTwice()
 		case p.client.isInventory(it.id):
 			err = fmt.Errorf("%w: it is the inventory of %s: give it or the owner another name", ErrInvalid, p.client.Owner)
 		}
@@ -138,33 +123,6 @@ func (p *plan) resolve() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// definitions returns the kinds that CustomResourceDefinitions of the set serve.
-func (p *plan) definitions() map[schema.GroupVersionKind]meta.RESTScope {
-	out := map[schema.GroupVersionKind]meta.RESTScope{}
-	for _, it := range p.items {
-		if it.obj.GetKind() != "CustomResourceDefinition" {
-			continue
-		}
-		group, _, _ := unstructured.NestedString(it.obj.Object, "spec", "group")        // an invalid definition
-		kind, _, _ := unstructured.NestedString(it.obj.Object, "spec", "names", "kind") // is reported by the
-		scope, _, _ := unstructured.NestedString(it.obj.Object, "spec", "scope")        // server, which knows
-		versions, _, _ := unstructured.NestedSlice(it.obj.Object, "spec", "versions")   // its schema
-		for _, v := range versions {
-			version, ok := v.(map[string]any)
-			if !ok || version["served"] != true {
-				continue
-			}
-			name, _ := version["name"].(string) // as above
-			rest := meta.RESTScopeNamespace
-			if scope == "Cluster" {
-				rest = meta.RESTScopeRoot
-			}
-			out[schema.GroupVersionKind{Group: group, Version: name, Kind: kind}] = rest
-		}
-	}
-	return out
 }
 
 // first tries the whole set: definitions and namespaces, then, knowing which
@@ -277,10 +235,11 @@ func (it *item) expect() {
 func (p *plan) try(ctx context.Context, items []*item) {
 	p.settle(ctx, items)
 	p.exempt(items)
-	live := p.live(ctx, items)
-	p.prove(ctx, items, live)
-	p.client.each(ctx, len(items), func(i int) {
-		switch it := items[i]; {
+	open := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.settled })
+	live := p.live(ctx, open)
+	p.prove(ctx, open, live)
+	p.client.each(ctx, len(open), func(i int) {
+		switch it := open[i]; {
 		case it.settled:
 		case it.waits == "" && it.mapping != nil:
 			it.change = p.dryRun(ctx, it, live[it.id])
@@ -452,7 +411,7 @@ func (c *Client) send(ctx context.Context, it *item, dryRun ...string) (*unstruc
 
 // changes returns the changes in order.
 func (p *plan) changes() *ChangeSet {
-	set := &ChangeSet{}
+	set := &ChangeSet{Changes: make([]Change, 0, len(p.items))}
 	for _, it := range p.items {
 		it.change.expires = expires(it.obj)
 		set.Changes = append(set.Changes, it.change)

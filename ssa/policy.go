@@ -98,7 +98,15 @@ func (p *Policy) validate() error {
 // with a value.
 func (o Owner) says(obj *unstructured.Unstructured, key, value string) bool {
 	key = o.group() + "/" + key
-	return strings.EqualFold(obj.GetAnnotations()[key], value) || strings.EqualFold(obj.GetLabels()[key], value)
+	return strings.EqualFold(mark(obj, "annotations", key), value) || strings.EqualFold(mark(obj, "labels", key), value)
+}
+
+// mark returns the value of a label or annotation, without a copy of them all.
+func mark(obj *unstructured.Unstructured, field, key string) string {
+	metadata, _ := obj.Object["metadata"].(map[string]any)
+	marks, _ := metadata[field].(map[string]any)
+	value, _ := marks[key].(string)
+	return value
 }
 
 // optedOut returns how an object asks not to be touched, empty if it does not.

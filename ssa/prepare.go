@@ -7,7 +7,6 @@ import (
 	"maps"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -16,9 +15,21 @@ import (
 // that only a server may set removed, the owner's labels added, in order. It
 // reports all that is wrong with them at once and sends nothing.
 func (c *Client) prepare(objs []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
-	var out []*unstructured.Unstructured
+	marks := c.Owner.Labels()
+	if set := c.applySet(); set != "" {
+		marks[applySetPartOf] = set
+	}
+	out, err := each(objs, func(obj *unstructured.Unstructured) (*unstructured.Unstructured, error) { return desired(obj, marks) })
+	inOrder(out)
+	return out, err
+}
+
+// each calls f for all objects, those in lists included, and returns its results
+// and all errors, of objects that are there twice, too.
+func each(objs []*unstructured.Unstructured, f func(*unstructured.Unstructured) (*unstructured.Unstructured, error)) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, 0, len(objs))
 	var errs []error
-	seen := map[ObjectID]bool{}
+	seen := make(map[ObjectID]bool, len(objs))
 	for i, obj := range objs {
 		if obj == nil || len(obj.Object) == 0 {
 			errs = append(errs, fmt.Errorf("%w: object %d is empty", ErrInvalid, i))
@@ -29,8 +40,11 @@ func (c *Client) prepare(objs []*unstructured.Unstructured) ([]*unstructured.Uns
 			errs = append(errs, &ObjectError{Op: "read", Object: IDOf(obj), Err: err})
 		}
 		for _, item := range items {
-			item, err := c.desired(item)
 			id := IDOf(item)
+			err := check(item)
+			if err == nil {
+				item, err = f(item)
+			}
 			if err == nil && seen[id] {
 				err = fmt.Errorf("%w: the set holds it more than once", ErrInvalid)
 			}
@@ -42,7 +56,6 @@ func (c *Client) prepare(objs []*unstructured.Unstructured) ([]*unstructured.Uns
 			out = append(out, item)
 		}
 	}
-	inOrder(out)
 	return out, errors.Join(errs...)
 }
 
@@ -69,57 +82,65 @@ func expand(obj *unstructured.Unstructured) ([]*unstructured.Unstructured, error
 	return out, nil
 }
 
-// desired returns a copy of obj as it will be sent. What it need not change it
-// shares with obj.
-func (c *Client) desired(obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// desired returns a copy of obj as it will be sent, with labels added. What it
+// need not change it shares with obj.
+func desired(obj *unstructured.Unstructured, marks map[string]string) (*unstructured.Unstructured, error) {
 	obj = &unstructured.Unstructured{Object: maps.Clone(obj.Object)}
-	if metadata, ok := obj.Object["metadata"].(map[string]any); ok {
-		obj.Object["metadata"] = maps.Clone(metadata)
-	}
-	if err := check(obj); err != nil {
-		return obj, err
-	}
 	if !strings.EqualFold(obj.GetKind(), "CustomResourceDefinition") || obj.GroupVersionKind().Group != "apiextensions.k8s.io" {
 		delete(obj.Object, "status")
 	}
+	metadata, _ := obj.Object["metadata"].(map[string]any) // checked, it has a name
+	metadata = maps.Clone(metadata)
+	obj.Object["metadata"] = metadata
 	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
-		unstructured.RemoveNestedField(obj.Object, "metadata", field)
+		delete(metadata, field)
 	}
-	labels := maps.Clone(obj.GetLabels())
-	if labels == nil {
-		labels = map[string]string{}
+	given, _ := metadata["labels"].(map[string]any) // may have none
+	labels := make(map[string]any, len(given)+len(marks))
+	maps.Copy(labels, given)
+	for key, value := range marks {
+		labels[key] = value
 	}
-	maps.Copy(labels, c.Owner.Labels())
-	if set := c.applySet(); set != "" {
-		labels[applySetPartOf] = set
-	}
-	obj.SetLabels(labels)
+	metadata["labels"] = labels
 	return obj, mergeStringData(obj)
 }
 
 // check reports what makes an object impossible to apply.
 func check(obj *unstructured.Unstructured) error {
 	var errs []error
-	for field, value := range map[string]string{"apiVersion": obj.GetAPIVersion(), "kind": obj.GetKind()} {
-		if value == "" {
+	for _, field := range []string{"apiVersion", "kind"} {
+		if value, _ := obj.Object[field].(string); value == "" {
 			errs = append(errs, fmt.Errorf("%w: it has no %s", ErrInvalid, field))
 		}
 	}
 	if _, err := schema.ParseGroupVersion(obj.GetAPIVersion()); err != nil {
 		errs = append(errs, fmt.Errorf("%w: %w", ErrInvalid, err))
 	}
+	metadata, _ := obj.Object["metadata"].(map[string]any) // without one it has no name
+	name, _ := metadata["name"].(string)
 	switch {
-	case obj.GetName() == "" && obj.GetGenerateName() != "":
+	case name == "" && obj.GetGenerateName() != "":
 		errs = append(errs, fmt.Errorf("%w: it has a generateName: each apply would create another object; give it a name", ErrInvalid))
-	case obj.GetName() == "":
+	case name == "":
 		errs = append(errs, fmt.Errorf("%w: it has no metadata.name", ErrInvalid))
 	}
 	for _, field := range []string{"labels", "annotations"} {
-		if _, _, err := unstructured.NestedStringMap(obj.Object, "metadata", field); err != nil {
+		if !areTexts(metadata[field]) {
 			errs = append(errs, fmt.Errorf("%w: metadata.%s: every value must be a string: quote numbers and booleans", ErrInvalid, field))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// areTexts reports a map of strings, or nothing.
+func areTexts(v any) bool {
+	m, ok := v.(map[string]any)
+	for _, value := range m {
+		if _, isText := value.(string); !isText {
+			return false
+		}
+	}
+	return ok || v == nil
 }
 
 // mergeStringData writes the stringData of a Secret into its data: the server
@@ -148,19 +169,5 @@ func mergeStringData(obj *unstructured.Unstructured) error {
 	}
 	obj.Object["data"] = data
 	delete(obj.Object, "stringData")
-	return nil
-}
-
-// scope settles the namespace of an object once its kind is known.
-func (c *Client) scope(obj *unstructured.Unstructured, m *meta.RESTMapping) error {
-	namespaced := m.Scope.Name() == meta.RESTScopeNameNamespace
-	switch {
-	case !namespaced && obj.GetNamespace() != "":
-		unstructured.RemoveNestedField(obj.Object, "metadata", "namespace")
-	case namespaced && obj.GetNamespace() == "" && c.DefaultNamespace == "":
-		return fmt.Errorf("%w: it has no namespace: set metadata.namespace or a default namespace", ErrInvalid)
-	case namespaced && obj.GetNamespace() == "":
-		obj.SetNamespace(c.DefaultNamespace)
-	}
 	return nil
 }

@@ -87,16 +87,11 @@ func (c *Client) prune(ctx context.Context, keep []*unstructured.Unstructured, o
 	if guarded != nil {
 		return set, guarded
 	}
-	before := inventory.Entries
-	inventory.Entries = nil
-	for _, e := range before { // keep entries only as far as they were there: Apply adds, Prune removes
-		for _, r := range remaining {
-			if r.Object == e.Object {
-				inventory.Entries = append(inventory.Entries, e)
-				break
-			}
-		}
+	stay := make(map[ObjectID]bool, len(remaining))
+	for _, e := range remaining {
+		stay[e.Object] = true
 	}
+	inventory.Entries = slices.DeleteFunc(slices.Clone(inventory.Entries), func(e Entry) bool { return !stay[e.Object] }) // Apply adds, Prune removes
 	// A cancelled call has deleted some, which is better noted at once; if it
 	// cannot be, the next run finds them gone.
 	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -201,20 +196,32 @@ func (c *Client) keep(objs []*unstructured.Unstructured) ([]Entry, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	prepared, err := c.prepare(objs)
+	all, err := each(objs, func(obj *unstructured.Unstructured) (*unstructured.Unstructured, error) { return obj, nil })
 	if err != nil {
 		return nil, err
 	}
-	strict := *c // who is to stay must be known for all, or nobody may go
-	strict.Policy.Partial = false
-	p := &plan{client: &strict}
-	for _, obj := range prepared {
-		p.items = append(p.items, &item{obj: obj})
+	r := c.resolver(all)
+	entries := make([]Entry, 0, len(all))
+	seen := make(map[ObjectID]bool, len(all))
+	var errs []error
+	for _, obj := range all { // who is to stay must be known for all, or nobody may go
+		found, err := r.resolve(obj)
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			return nil, err
+		case err == nil && seen[found.id]:
+			err = errTwice()
+		case err == nil && c.isInventory(found.id):
+			err = fmt.Errorf("%w: it is the inventory of %s: give it or the owner another name", ErrInvalid, c.Owner)
+		}
+		if err != nil {
+			errs = append(errs, objectError("read", found.id, err))
+			continue
+		}
+		seen[found.id] = true
+		entries = append(entries, Entry{Object: found.id, Version: found.version})
 	}
-	if err := p.resolve(); err != nil {
-		return nil, err
-	}
-	return p.entries(), nil
+	return entries, errors.Join(errs...)
 }
 
 // victim is an object that left the set.

@@ -71,7 +71,7 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 // bodyOf is the digest of what is asked for: the object, and what of it is left
 // to others.
 func (p *plan) bodyOf(obj *unstructured.Unstructured) sum {
-	buf := appendValue(nil, obj.Object)
+	buf := appendValue(p.buf[:0], obj.Object)
 	for _, name := range p.client.Policy.TakeOver {
 		buf = appendText(buf, name)
 	}
@@ -82,6 +82,7 @@ func (p *plan) bodyOf(obj *unstructured.Unstructured) sum {
 		}
 		buf = append(buf, '/')
 	}
+	p.buf = buf
 	return sumOf(buf)
 }
 
