@@ -287,10 +287,17 @@ func (p *plan) establish(ctx context.Context, items []*item, timeout time.Durati
 func (p *plan) tryLate(ctx context.Context, group []*item) error {
 	var late []*item
 	for _, it := range group {
-		if it.late && !it.sent {
-			it.late, it.waits = false, ""
-			late = append(late, it)
+		if !it.late || it.sent {
+			continue
 		}
+		it.late, it.waits = false, ""
+		if it.outdated {
+			if err := p.client.migrate(ctx, it); err != nil {
+				it.fail("migrate", err)
+				continue
+			}
+		}
+		late = append(late, it)
 	}
 	if len(late) == 0 {
 		return nil
@@ -341,9 +348,8 @@ func (p *plan) retry(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	for _, it := range waiting {
-		if it.change.Action == Failed && p.mayNeedAnother(it) {
-			it.late = true
-			it.postpone("perhaps for want of an object that the same set creates first")
+		if it.change.Action == Failed {
+			p.delay(it)
 		}
 	}
 	return p.refused(waiting)
@@ -357,7 +363,7 @@ func (p *plan) tryRedefined(ctx context.Context, items []*item) error {
 	for pause := 50 * time.Millisecond; len(items) > 0; pause *= 2 {
 		p.try(ctx, items)
 		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool {
-			return it.change.Action != Failed || !it.redefined && !errors.Is(it.change.Err, ErrUnknownKind)
+			return it.change.Action != Failed || it.outdated || !it.redefined && !errors.Is(it.change.Err, ErrUnknownKind)
 		})
 		if len(items) == 0 || time.Since(begin) > patience {
 			return nil

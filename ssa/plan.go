@@ -62,7 +62,9 @@ type item struct {
 	planned sum        // of the live object that is to be recreated
 	dead    bool       // it will not be tried again
 	formers bool       // there are fields to take over before it is applied
-	change  Change
+	// outdated is true if its managed fields have to be migrated before it can be tried.
+	outdated bool
+	change   Change
 	evidence
 }
 
@@ -163,10 +165,22 @@ func (p *plan) first(ctx context.Context) {
 		case kinds[it.id.GroupKind()] == Configured:
 			it.redefined = true
 			it.postpone("until its definition is changed, which the same set does")
-		case p.mayNeedAnother(it):
-			it.late = true
-			it.postpone("perhaps for want of an object that the same set creates first")
+		default:
+			p.delay(it)
 		}
+	}
+}
+
+// delay takes back the refusal of an item that may be accepted when its turn comes.
+func (p *plan) delay(it *item) {
+	switch {
+	case it.outdated:
+		it.late = true
+		it.postpone("until its managed fields are written in version " + it.change.Version)
+		it.change.Action, it.change.Fields = Configured, nil
+	case p.mayNeedAnother(it):
+		it.late = true
+		it.postpone("perhaps for want of an object that the same set creates first")
 	}
 }
 

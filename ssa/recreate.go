@@ -31,6 +31,10 @@ func (p *plan) refuse(ctx context.Context, it *item, live *unstructured.Unstruct
 		return change
 	case p.exemptLive(it, live):
 		return it.change
+	case outdated(refusal, live, it.obj.GetAPIVersion()):
+		it.outdated = true
+		change.UID, change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
+		return change
 	case !immutable(refusal):
 		return change
 	case !p.mayRecreate(it, live):

@@ -116,9 +116,16 @@ func pointerTo(object any, place fieldpath.Path) (string, bool) {
 }
 
 // takeOver makes fields of former managers ours: their entries become a part of
-// ours. The patch is of the version that was read; if somebody wrote the object
-// meanwhile it is read again.
+// ours.
 func (c *Client) takeOver(ctx context.Context, it *item) error {
+	return c.rewrite(ctx, it, func(entries []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, bool, error) {
+		return c.merged(entries, it.obj.GetAPIVersion())
+	})
+}
+
+// rewrite changes the managed fields of a live object. The patch is of the version
+// that was read; if somebody wrote the object meanwhile it is read again.
+func (c *Client) rewrite(ctx context.Context, it *item, f func([]metav1.ManagedFieldsEntry) (out []metav1.ManagedFieldsEntry, changed bool, err error)) error {
 	resource := c.resource(it.mapping, it.id.Namespace)
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
@@ -129,7 +136,7 @@ func (c *Client) takeOver(ctx context.Context, it *item) error {
 		if err != nil {
 			return err
 		}
-		entries, changed, err := c.merged(live.GetManagedFields(), it.obj.GetAPIVersion())
+		entries, changed, err := f(live.GetManagedFields())
 		if err != nil || !changed {
 			return err
 		}
@@ -163,19 +170,29 @@ func (c *Client) merged(entries []metav1.ManagedFieldsEntry, apiVersion string) 
 		} else if own.Time == nil {
 			own.Time = entry.Time
 		}
-		set := &fieldpath.Set{}
-		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
-			return nil, false, fmt.Errorf("managed fields of %s: %w", entry.Manager, err)
+		set, err := readFields(entry)
+		if err != nil {
+			return nil, false, err
 		}
 		all = all.Union(set)
 	}
-	raw, err := all.ToJSON()
+	own.FieldsV1, err = writeFields(all)
+	return append(out, own), changed, err
+}
+
+func readFields(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+	set := &fieldpath.Set{}
+	if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
+		return nil, fmt.Errorf("managed fields of %s: %w", entry.Manager, err)
+	}
+	return set, nil
+}
+
+func writeFields(set *fieldpath.Set) (*metav1.FieldsV1, error) {
+	raw, err := set.ToJSON()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	own.FieldsV1 = &metav1.FieldsV1{}
-	if err := own.FieldsV1.UnmarshalJSON(bytes.TrimSpace(raw)); err != nil {
-		return nil, false, err
-	}
-	return append(out, own), changed, nil
+	out := &metav1.FieldsV1{}
+	return out, out.UnmarshalJSON(bytes.TrimSpace(raw))
 }
