@@ -214,6 +214,11 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 func (p *plan) applyOne(ctx context.Context, it *item) {
 	asked := time.Now()
 	live, err := p.send(ctx, it)
+	if err != nil && isUndeclared(err) { // a definition took effect since it was tried
+		if err = p.client.migrate(ctx, it); err == nil {
+			live, err = p.send(ctx, it)
+		}
+	}
 	it.sent = true
 	p.client.permitted(it, asked, err)
 	if err != nil {

@@ -84,7 +84,7 @@ func classify(err error) error {
 		return ErrUnknownKind
 	case isUnserved(err):
 		return ErrUnknownKind
-	case isUntyped(err):
+	case isUntyped(err), isUndeclared(err):
 		return ErrInvalid
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err) && !isNamespaceTerminating(err):
 		return ErrForbidden

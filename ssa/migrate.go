@@ -13,8 +13,7 @@ import (
 // object has, such as one that a newer version fills in. It says so of the
 // object and not of what is applied, which could be mended.
 func outdated(refusal error, live *unstructured.Unstructured, apiVersion string) bool {
-	text := refusal.Error()
-	if !strings.HasPrefix(text, ".") || !strings.HasSuffix(text, "field not declared in schema") {
+	if !isUndeclared(refusal) {
 		return false
 	}
 	for _, entry := range live.GetManagedFields() {
@@ -23,6 +22,13 @@ func outdated(refusal error, live *unstructured.Unstructured, apiVersion string)
 		}
 	}
 	return false
+}
+
+// isUndeclared reports a field of the live object that a schema lacks. For what is
+// applied the server uses more words.
+func isUndeclared(err error) bool {
+	text := err.Error()
+	return strings.HasPrefix(text, ".") && strings.HasSuffix(text, "field not declared in schema")
 }
 
 // migrate writes all managed fields of the live object in the version that is to
