@@ -154,7 +154,7 @@ func (p *plan) remember(ctx context.Context) error {
 		return nil
 	}
 	inventory, err := p.client.load(ctx)
-	if err == nil && (inventory.add(entries) || p.client.Cluster != "" && inventory.Cluster == "") {
+	if err == nil && (inventory.add(entries) || inventory.unmarked || p.client.Cluster != "" && inventory.Cluster == "") {
 		err = p.client.save(ctx, inventory)
 	}
 	if err != nil {

@@ -67,6 +67,8 @@ type Inventory struct {
 	Cluster types.UID `json:"cluster,omitempty"`
 	// Version is for the use of the store, to notice other writers.
 	Version string `json:"-"`
+
+	unmarked bool // the stored one lacks the marks of an ApplySet, or has them in vain
 }
 
 // MarshalJSON writes an inventory; one without entries has an empty list, not null.
@@ -179,7 +181,10 @@ func (s *ConfigMapInventory) Load(ctx context.Context) (*Inventory, error) {
 		return nil, s.wrap("read", err)
 	}
 	data, _, err := unstructured.NestedString(cm.Object, "data", inventoryKey)
-	inv := &Inventory{Version: string(cm.GetUID()) + "/" + cm.GetResourceVersion()}
+	inv := &Inventory{
+		Version:  string(cm.GetUID()) + "/" + cm.GetResourceVersion(),
+		unmarked: (mark(cm, "labels", applySetID) != "") != s.ApplySet,
+	}
 	if err == nil && data != "" {
 		err = json.Unmarshal([]byte(data), inv)
 	}
@@ -231,7 +236,7 @@ func (s *ConfigMapInventory) Save(ctx context.Context, inv *Inventory) error {
 	case apierrors.IsNotFound(err):
 		err = fmt.Errorf("%w: create the namespace first: %w", ErrInvalid, err)
 	case err == nil:
-		inv.Version = string(cm.GetUID()) + "/" + cm.GetResourceVersion()
+		inv.Version, inv.unmarked = string(cm.GetUID())+"/"+cm.GetResourceVersion(), false
 	}
 	return s.wrap("write", err)
 }

@@ -48,7 +48,7 @@ func (c *Client) holdsExactly(entries []Entry) bool {
 	c.Store.inventories.mu.Lock()
 	state, known := c.Store.inventories.known[name]
 	c.Store.inventories.mu.Unlock()
-	return known && state.entries == entriesSum(entries) && state.version == k.versionOf(name)
+	return known && state.entries == c.entriesSum(entries) && state.version == k.versionOf(name)
 }
 
 // versionOf returns the version of an object, in the form of Inventory.Version;
@@ -70,8 +70,8 @@ func (c *Client) noteInventory(inventory *Inventory, entries []Entry) {
 	if !ok || c.Store == nil || inventory.Version == "" {
 		return
 	}
-	digest := entriesSum(entries)
-	if entriesSum(inventory.Entries) != digest {
+	digest := c.entriesSum(entries)
+	if inventory.unmarked || c.entriesSum(inventory.Entries) != digest {
 		return
 	}
 	if k := c.Store.inventoryKind(); k == nil { // begins to follow it
@@ -86,10 +86,10 @@ func (c *Client) noteInventory(inventory *Inventory, entries []Entry) {
 	all.known[types.NamespacedName{Namespace: store.Namespace, Name: store.Name}] = inventoryState{version: inventory.Version, entries: digest}
 }
 
-// entriesSum is the digest of entries in any order.
-func entriesSum(entries []Entry) sum {
+// entriesSum is the digest of entries in any order, and of how they are marked.
+func (c *Client) entriesSum(entries []Entry) sum {
 	sorted := slices.SortedFunc(slices.Values(entries), func(a, b Entry) int { return a.Object.Compare(b.Object) })
-	var buf []byte
+	buf := appendText(nil, c.applySet())
 	for _, e := range sorted {
 		for _, part := range []string{e.Object.Group, e.Object.Kind, e.Object.Namespace, e.Object.Name, e.Version} {
 			buf = appendText(buf, part)

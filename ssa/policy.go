@@ -163,10 +163,14 @@ func (p *plan) distrust(live *unstructured.Unstructured) string {
 	if !p.client.Policy.DistrustLive {
 		return ""
 	}
-	if why := p.client.Owner.optedOut(live); why != "" {
-		return why + " on the live object, which does not count"
+	return vain(p.client.Owner.optedOut(live))
+}
+
+func vain(optOut string) string {
+	if optOut == "" {
+		return ""
 	}
-	return ""
+	return optOut + " on the live object, which does not count"
 }
 
 // mayRecreate reports whether an object may be deleted and created again.

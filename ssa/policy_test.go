@@ -672,6 +672,15 @@ func TestApplySet(t *testing.T) {
 		t.Errorf("%d members, %v", len(members.Items), err)
 	}
 	same(t, "again", must(t)(c.Apply(t.Context(), objs, nil)).Changed(), false)
+	// What was applied without marks gets them, and loses them again.
+	for _, marked := range []bool{false, true, false} {
+		store.ApplySet = marked
+		must(t)(c.Apply(t.Context(), objs, nil))
+		for _, name := range []string{"set", "a"} {
+			_, found := get(t, c, configMaps, name).GetLabels()[map[string]string{"set": "applyset.kubernetes.io/id", "a": "applyset.kubernetes.io/part-of"}[name]]
+			same(t, fmt.Sprintf("the marks of %s, asked for: %t", name, marked), found, marked)
+		}
+	}
 	// The identity is that of the proposal: of name, namespace, kind and group.
 	same(t, "identity", ssa.ApplySetID("default", "my-set"), "applyset-DaObTxGT41gT7jz9wyulA3kuIrhUKfuOcjAfLI6wcmQ-v1")
 }
@@ -702,6 +711,13 @@ func TestStorePolicies(t *testing.T) {
 	objs = objs[:2]
 	quiet("what opted out, left alone without a request", 1)
 	same(t, "left alone", field(get(t, f.Client, configMaps, "a"), "data", "key"), "theirs")
+	f.Policy.DistrustLive = true
+	eventually(t, "unchanged object with its remark, without a request", func() bool {
+		set, requests := f.pass(t, objs)
+		change := set.Changes[slices.IndexFunc(set.Changes, func(c ssa.Change) bool { return c.Object.Name == "a" })]
+		return len(requests) == 0 && change.Action == ssa.Unchanged && strings.Contains(change.Reason, "does not count")
+	})
+	f.Policy.DistrustLive = false
 
 	f.Policy.Ignore = nil
 	eventually(t, "repair of what is ignored no more", func() bool {

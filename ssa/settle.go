@@ -130,6 +130,7 @@ func (p *plan) accept(ctx context.Context, items []*item, qualifies func(*item) 
 			if it.stand == unchanged {
 				it.change.UID, it.change.ResourceVersion = it.record.uid, it.record.version
 				it.change.followed = true
+				it.change.Reason = vain(it.record.optOut)
 			}
 		}
 	})
@@ -157,6 +158,7 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 		if proven[i] && it.settled {
 			have := live[it.id]
 			it.change.UID, it.change.ResourceVersion = have.GetUID(), have.GetResourceVersion()
+			it.change.Reason = p.distrust(have)
 			p.confirm(it, have, true)
 		}
 	}
