@@ -46,6 +46,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 		return err
 	}
+	if flags.NArg() == 0 {
+		return errors.New("nothing to check: name the directories to build, such as apps/staging")
+	}
 	set, err := schema.Builtin(*version)
 	if err != nil {
 		return err
@@ -54,7 +57,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if *crds != "" {
 		manifests, err := schema.Load(os.DirFS(*crds), nil, nil)
 		if err != nil {
-			return err
+			return fmt.Errorf("definitions in %s: %w", *crds, err)
 		}
 		definitions = manifests.Objects
 	}

@@ -118,3 +118,18 @@ func TestMistake(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestBadArguments: what cannot work is told with what it is about.
+func TestBadArguments(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"", "name the directories"},
+		{"-crds testdata/none apps", "testdata/none"},
+		{"-kubernetes 1.20 apps", "1.36"},
+		{"-tree testdata apps/none", `"apps/none"`},
+	} {
+		err := run(t.Context(), strings.Fields(test.args), io.Discard)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: %v", test.args, err)
+		}
+	}
+}
