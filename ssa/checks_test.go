@@ -111,7 +111,9 @@ func TestDriftIsReported(t *testing.T) {
 	drift := soon(t, drifts, "drift")
 	same(t, "drift", drift.Object, set.Changes[0].Object)
 	cancel()
-	<-ended
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	f.wire.take()
 	diff := must(t)(f.Diff(t.Context(), objs, nil))
 	var pointers []string
