@@ -27,7 +27,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("SSA_CRASH_AT") != "" {
+	if os.Getenv(crashEnv) != "" {
 		crashChild() // does not return
 	}
 	goleak.VerifyTestMain(m,
