@@ -1,6 +1,7 @@
 package ssa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -257,7 +258,7 @@ func (k *kindStore) void() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.turn++
-	k.again = time.Now().Add(grace)
+	k.again = time.Now().Add(cmp.Or(k.store.grace, grace))
 }
 
 // now returns what confirmations from here on have to be made under.

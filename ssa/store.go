@@ -77,6 +77,7 @@ type Store struct {
 	wake    chan struct{} // non-nil while the store runs
 	ended   chan struct{} // closed when it stops
 	epoch   *epoch
+	grace   time.Duration // instead of the constant, for tests
 
 	access      access
 	contests    contests
