@@ -30,6 +30,7 @@ const canary = "canary-6f1ab2"
 // secrets, and once the faults end one pass suffices: the owner has exactly its
 // objects, and knows so.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	counts := map[fault]int{}
 	calls, failures := 0, 0
 	for s := *seed; s < *seed+uint64(*faults); s++ {
@@ -187,6 +188,7 @@ func converge(t *testing.T, f *followed, objs []*unstructured.Unstructured) {
 // found when it has one again, told once, and no pass in between says that all is
 // well.
 func TestFaultsHideNoDrift(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	clean, p := newFaultProxy(t, env.Config(), *seed), newFaultProxy(t, env.Config(), *seed)
 	p.page = 2

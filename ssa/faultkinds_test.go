@@ -27,6 +27,7 @@ import (
 // TestThrottled: what the server has no time for is asked again, not sooner than it
 // said, and the caller hears nothing of it.
 func TestThrottled(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	p := newFaultProxy(t, env.Config(), *seed)
 	c, _ := clientFor(t, p.config(), "app", env.Namespace)
@@ -91,6 +92,7 @@ func TestThrottledForEver(t *testing.T) {
 
 // TestNoAnswer: a request that is never answered ends with the call's context.
 func TestNoAnswer(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	admin, _ := clientFor(t, env.Config(), "app", env.Namespace)
 	must(t)(admin.Apply(t.Context(), objects(t, configMap("a", "1")+configMap("old", "1")), nil))
@@ -177,6 +179,7 @@ func TestRecreateInsists(t *testing.T) {
 // callers of that time told so, and a store that finds what was done before it
 // was connected again.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	ctx := context.WithoutCancel(t.Context())
 	options := &testenv.Options{Dir: t.TempDir()}
 	server, err := testenv.Launch(ctx, options)

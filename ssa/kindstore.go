@@ -22,6 +22,7 @@ type kindStore struct {
 
 	settled chan struct{} // closed when the first list was read, or refused
 	dropped chan struct{} // closed when the kind is no longer followed
+	ended   chan struct{} // closed when the run of the store ends
 
 	mu       sync.Mutex
 	records  map[types.NamespacedName]*record
@@ -37,7 +38,7 @@ type kindStore struct {
 
 func newKindStore(s *Store, key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	return &kindStore{
-		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}),
+		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}), ended: s.ended,
 		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, managers: map[string][]string{}, readers: map[string]map[*reader]struct{}{},
 	}
 }
@@ -182,6 +183,7 @@ func (k *kindStore) wait(ctx context.Context) bool {
 	case <-k.settled:
 	case <-late.C:
 	case <-k.dropped:
+	case <-k.ended:
 	case <-ctx.Done():
 	}
 	k.mu.Lock()

@@ -255,10 +255,3 @@ func (s *Store) ready(ctx context.Context) bool {
 	}
 	return false
 }
-
-// stopped returns a channel that is closed when the store stops.
-func (s *Store) stopped() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended
-}
