@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -49,7 +50,13 @@ type ObjectError struct {
 	// and the fields the API server named but not its text, which may repeat
 	// values.
 	Err error
+
+	after time.Duration
 }
+
+// RetryAfter returns how long the API server asked to wait before the next try, 0
+// if it did not.
+func (e *ObjectError) RetryAfter() time.Duration { return e.after }
 
 func (e *ObjectError) Error() string { return fmt.Sprintf("%s %s: %s", e.Op, e.Object, e.Err) }
 
@@ -62,13 +69,14 @@ func objectError(op string, id ObjectID, err error) error {
 		return err
 	}
 	class := classify(err)
+	seconds, _ := apierrors.SuggestsClientDelay(err)
 	if id.Kind == "Secret" && id.Group == "" {
 		err = withoutValues(err)
 	}
 	if class != nil {
 		err = fmt.Errorf("%w: %w", class, err)
 	}
-	return &ObjectError{Op: op, Object: id, Err: err}
+	return &ObjectError{Op: op, Object: id, Err: err, after: time.Duration(seconds) * time.Second}
 }
 
 // classify returns the class of an error, nil if it has one or is the context's.

@@ -25,6 +25,10 @@ func (s *Store) Seen(resource schema.GroupVersionResource, version string) bool 
 // Followed returns the number of kinds that the store follows.
 func (s *Store) Followed() int { return len(s.all()) }
 
+// Hurry shortens how long confirmations stay void after a policy or definition
+// changed. Call it before Run.
+func (s *Store) Hurry(grace time.Duration) { s.grace = grace }
+
 // Drop does now what the store does when time has passed.
 func (s *Store) Drop() { s.dropIdle() }
 

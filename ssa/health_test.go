@@ -98,6 +98,7 @@ func run(t *testing.T, c *ssa.Client) {
 // TestWaitGrace: an object without a status is given time for one, if its kind
 // has a status.
 func TestWaitGrace(t *testing.T) {
+	t.Parallel()
 	withStore(t, func(t *testing.T, c *ssa.Client, w *wire) {
 		set := must(t)(c.Apply(t.Context(), objects(t, group(t, c, reports)), nil))
 		if _, err := c.Wait(t.Context(), set.Objects(), nil); err != nil {

@@ -1,6 +1,7 @@
 package ssa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -21,6 +22,7 @@ type kindStore struct {
 
 	settled chan struct{} // closed when the first list was read, or refused
 	dropped chan struct{} // closed when the kind is no longer followed
+	ended   chan struct{} // closed when the run of the store ends
 
 	mu       sync.Mutex
 	records  map[types.NamespacedName]*record
@@ -36,7 +38,7 @@ type kindStore struct {
 
 func newKindStore(s *Store, key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	return &kindStore{
-		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}),
+		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}), ended: s.ended,
 		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, managers: map[string][]string{}, readers: map[string]map[*reader]struct{}{},
 	}
 }
@@ -181,6 +183,7 @@ func (k *kindStore) wait(ctx context.Context) bool {
 	case <-k.settled:
 	case <-late.C:
 	case <-k.dropped:
+	case <-k.ended:
 	case <-ctx.Done():
 	}
 	k.mu.Lock()
@@ -257,7 +260,7 @@ func (k *kindStore) void() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.turn++
-	k.again = time.Now().Add(grace)
+	k.again = time.Now().Add(cmp.Or(k.store.grace, grace))
 }
 
 // now returns what confirmations from here on have to be made under.

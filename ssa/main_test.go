@@ -2,6 +2,8 @@ package ssa_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -27,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("SSA_CRASH_AT") != "" {
+	if os.Getenv(crashEnv) != "" {
 		crashChild() // does not return
 	}
 	goleak.VerifyTestMain(m,
@@ -68,7 +71,7 @@ func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
 		w.mu.Unlock()
 		if before != nil {
 			if err := before(r); err != nil {
-				return nil, err
+				return refusal(r, err)
 			}
 		}
 		if expire {
@@ -101,6 +104,22 @@ func (c *cuttable) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// refusal answers with what the API server would say, if the error is of that
+// kind; else there is no answer.
+func refusal(r *http.Request, err error) (*http.Response, error) {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return nil, err
+	}
+	said := status.Status()
+	said.Kind, said.APIVersion = "Status", "v1"
+	body, err := json.Marshal(said)
+	if err != nil {
+		return nil, err
+	}
+	return answer(r, int(said.Code), string(body)), nil
 }
 
 func answer(r *http.Request, code int, body string) *http.Response {

@@ -338,7 +338,7 @@ func TestRecreateIsUndone(t *testing.T) {
 	w.tamper(func(r *http.Request) error {
 		deleted = deleted || r.Method == http.MethodDelete
 		if deleted && r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == "" {
-			return errors.New("denied since a moment ago")
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "deployments"}, "once", errors.New("denied since a moment ago"))
 		}
 		return nil
 	})

@@ -22,6 +22,9 @@ import (
 // never deleted.
 func (p *plan) refuse(ctx context.Context, it *item, live *unstructured.Unstructured, refusal error) Change {
 	change := Change{Object: it.id, Version: it.change.Version, Action: Failed, Err: objectError("validate", it.id, refusal)}
+	if isTransient(refusal) {
+		return change // no answer: what else is asked would fare no better
+	}
 	var err error
 	if live == nil {
 		live, err = p.client.resource(it.mapping, it.id.Namespace).Get(ctx, it.id.Name, metav1.GetOptions{})

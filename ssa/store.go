@@ -77,6 +77,7 @@ type Store struct {
 	wake    chan struct{} // non-nil while the store runs
 	ended   chan struct{} // closed when it stops
 	epoch   *epoch
+	grace   time.Duration // instead of the constant, for tests
 
 	access      access
 	contests    contests
@@ -253,11 +254,4 @@ func (s *Store) ready(ctx context.Context) bool {
 	case <-patience.C:
 	}
 	return false
-}
-
-// stopped returns a channel that is closed when the store stops.
-func (s *Store) stopped() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended
 }

@@ -354,6 +354,7 @@ func TestStoreRepairs(t *testing.T) {
 
 // Somebody who changes an object back all the time is named and met ever later.
 func TestStoreContest(t *testing.T) {
+	t.Parallel()
 	f := newFollowed(t, nil)
 	objs := objects(t, configMap("a", "1"))
 	f.pass(t, objs)
@@ -396,6 +397,7 @@ func TestStoreContest(t *testing.T) {
 
 // A watch tells a contested object when its rest is over.
 func TestStoreWatchRests(t *testing.T) {
+	t.Parallel()
 	f := newFollowed(t, nil)
 	objs := objects(t, configMap("a", "1"))
 	f.pass(t, objs)
@@ -473,11 +475,12 @@ func TestStoreStops(t *testing.T) {
 	if err := f.store.Run(t.Context()); !errors.Is(err, ssa.ErrInvalid) {
 		t.Errorf("a second run: %v", err)
 	}
-	ended := make(chan error, 1)
+	ended, begun := make(chan error, 1), make(chan ssa.Status, 30)
 	go func() {
-		_, err := f.Wait(t.Context(), append(set.Objects(), ssa.ObjectID{Kind: "ConfigMap", Namespace: f.Owner.Namespace, Name: "none"}), nil)
+		_, err := f.Wait(t.Context(), append(set.Objects(), ssa.ObjectID{Kind: "ConfigMap", Namespace: f.Owner.Namespace, Name: "none"}), &ssa.WaitOptions{Progress: func(s ssa.Status) { begun <- s }})
 		ended <- err
 	}()
+	soon(t, begun, "first state, which comes from the store")
 	f.stop()
 	if err := soon(t, ended, "end of the wait"); !errors.Is(err, ssa.ErrUnavailable) && !errors.Is(err, ssa.ErrNotReady) {
 		t.Error(err)

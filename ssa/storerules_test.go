@@ -28,7 +28,7 @@ import (
 // A policy that rewrites what we own costs one apply when it comes and one when
 // it goes.
 func TestStorePolicy(t *testing.T) {
-	f := newFollowed(t, nil)
+	f := newFollowed(t, func(s *ssa.Store) { s.Hurry(3 * time.Second) })
 	objs := objects(t, configMap("a", "nginx"))
 	f.pass(t, objs)
 	f.quiet(t, objs)

@@ -208,12 +208,11 @@ func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error
 // subscribe takes the states of objects of one kind from the store, if it has
 // them.
 func (w *waiter) subscribe(ctx context.Context, m *meta.RESTMapping, group []ObjectID) bool {
-	store := w.client.Store
-	k := store.kind(m)
+	k := w.client.Store.kind(m)
 	if k == nil || !k.wait(ctx) {
 		return false
 	}
-	w.stopped = store.stopped()
+	w.stopped = k.ended
 	w.cancels = append(w.cancels, k.subscribe(w.client.Owner.String(), group, func(id ObjectID, r *record) { w.tellRecord(ctx, id, r) }))
 	w.absent(group)
 	return true
