@@ -17,6 +17,7 @@ import (
 type access struct {
 	mu      sync.Mutex
 	granted map[grant]time.Time
+	revoked map[grant]time.Time
 }
 
 // grant is that an identity may patch a resource in a namespace.
@@ -39,6 +40,9 @@ func (a *access) fresh(g grant, age time.Duration) bool {
 func (a *access) note(g grant, at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.revoked[g].After(at) {
+		return // it was asked before
+	}
 	if a.granted == nil {
 		a.granted = map[grant]time.Time{}
 	}
@@ -49,6 +53,10 @@ func (a *access) revoke(g grant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.granted, g)
+	if a.revoked == nil {
+		a.revoked = map[grant]time.Time{}
+	}
+	a.revoked[g] = time.Now()
 }
 
 func (a *access) tidy() {
@@ -57,6 +65,11 @@ func (a *access) tidy() {
 	for g, at := range a.granted {
 		if time.Since(at) > longest {
 			delete(a.granted, g)
+		}
+	}
+	for g, at := range a.revoked {
+		if time.Since(at) > longest {
+			delete(a.revoked, g)
 		}
 	}
 }
@@ -76,17 +89,11 @@ func (c *Client) grant(m *meta.RESTMapping, namespace string) grant {
 	return grant{identity: identity, resource: m.Resource, namespace: namespace}
 }
 
-// permitted notes that the server accepted a patch, or refused it.
-func (c *Client) permitted(it *item, asked time.Time, err error) {
-	if c.Store == nil {
-		return
-	}
-	g := c.grant(it.mapping, it.id.Namespace)
-	switch {
-	case err == nil:
-		c.Store.access.note(g, asked)
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		c.Store.access.revoke(g)
+// permitted notes that the server refused a patch. That it accepted one says
+// nothing about other names.
+func (c *Client) permitted(it *item, err error) {
+	if c.Store != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		c.Store.access.revoke(c.grant(it.mapping, it.id.Namespace))
 	}
 }
 

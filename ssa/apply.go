@@ -212,7 +212,6 @@ func (p *plan) apply(ctx context.Context, items []*item) error {
 }
 
 func (p *plan) applyOne(ctx context.Context, it *item) {
-	asked := time.Now()
 	live, err := p.send(ctx, it)
 	if err != nil && isUndeclared(err) { // a definition took effect since it was tried
 		if err = p.client.migrate(ctx, it); err == nil {
@@ -220,16 +219,17 @@ func (p *plan) applyOne(ctx context.Context, it *item) {
 		}
 	}
 	it.sent = true
-	p.client.permitted(it, asked, err)
+	p.client.permitted(it, err)
 	if err != nil {
 		it.change.Action, it.change.Err = Failed, objectError("apply", it.id, err)
 		return
 	}
+	p.repaired(it)
 	it.change.UID, it.change.ResourceVersion = live.GetUID(), live.GetResourceVersion()
 	if it.change.Action != Recreated && !it.formers {
 		it.change.Reason = ""
 	}
-	p.confirmByServer(ctx, it, live)
+	p.confirmByServer(ctx, it, live, byWrite)
 }
 
 // send makes an object what it should be.

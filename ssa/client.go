@@ -85,6 +85,9 @@ func (c *Client) validate() error {
 	if c.Store != nil && c.Store.group() != c.Owner.group() {
 		errs = append(errs, fmt.Errorf("%w: Client.Store is of the group %s, the owner of %s", ErrInvalid, c.Store.group(), c.Owner.group()))
 	}
+	if c.Store != nil && c.Store.Cluster != "" && c.Cluster != "" && c.Store.Cluster != c.Cluster {
+		errs = append(errs, fmt.Errorf("%w: Client.Store is of the cluster %s, the client of %s", ErrInvalid, c.Store.Cluster, c.Cluster))
+	}
 	errs = append(errs, c.Policy.validate())
 	if c.Inventory == nil {
 		for _, problem := range validation.IsDNS1123Label(c.Owner.Namespace) {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // epoch is the time in which the same apply has the same outcome: until somebody
@@ -67,6 +68,8 @@ func (e *epoch) settle() {
 // epochSource is a kind of object that makes confirmations void.
 type epochSource struct {
 	resource schema.GroupVersionResource
+	// others are the versions to look for if the server does not have that of resource.
+	others []string
 	// content is what matters of an object.
 	content func(obj *unstructured.Unstructured) any
 	// targets are the kinds it matters for.
@@ -87,10 +90,10 @@ func epochSources() []epochSource {
 	spec := func(obj *unstructured.Unstructured) any { return obj.Object["spec"] }
 	everything := func(*unstructured.Unstructured) []target { return []target{{group: "*", resource: "*"}} }
 	return []epochSource{
-		{definitionsResource(), generation, definedTarget},
-		{admission.WithResource("mutatingwebhookconfigurations"), webhooks, webhookTargets},
-		{admission.WithResource("mutatingadmissionpolicies"), spec, policyTargets},
-		{admission.WithResource("mutatingadmissionpolicybindings"), spec, everything},
+		{definitionsResource(), nil, generation, definedTarget},
+		{admission.WithResource("mutatingwebhookconfigurations"), nil, webhooks, webhookTargets},
+		{admission.WithResource("mutatingadmissionpolicies"), []string{"v1beta1", "v1alpha1"}, spec, policyTargets},
+		{admission.WithResource("mutatingadmissionpolicybindings"), []string{"v1beta1", "v1alpha1"}, spec, everything},
 	}
 }
 
@@ -159,10 +162,13 @@ func ruleTargets(rules []any) []target {
 // followEpoch follows one source until ctx ends.
 func (s *Store) followEpoch(ctx context.Context, e *epoch, source epochSource) {
 	f := &epochFollower{store: s, epoch: e, source: source, last: map[string]epochObject{}}
-	for ctx.Err() == nil {
+	resource, versions := source.resource, append([]string{source.resource.Version}, source.others...)
+	for attempt := 0; ctx.Err() == nil; {
+		resource.Version = versions[attempt%len(versions)]
 		stream := &kindStream{objects: []ObjectID{{Group: source.resource.Group, Kind: source.resource.Resource}}, stream: stream{
-			resource:  s.Dynamic.Resource(source.resource),
+			resource:  s.Dynamic.Resource(resource),
 			seen:      f.take,
+			known:     f.names(),
 			connected: func(string) { f.connected(ctx) },
 			lost:      f.lost,
 		}}
@@ -175,6 +181,9 @@ func (s *Store) followEpoch(ctx context.Context, e *epoch, source epochSource) {
 		}
 		pause := time.Minute
 		if errors.Is(err, ErrUnknownKind) || errors.Is(classify(err), ErrUnknownKind) {
+			if attempt++; attempt%len(versions) != 0 {
+				continue
+			}
 			e.follows(source, true) // a server that does not have the kind has no objects of it
 			pause = 10 * time.Minute
 		} else {
@@ -204,6 +213,15 @@ type epochObject struct {
 	targets []target
 }
 
+// names returns what exists as far as is known.
+func (f *epochFollower) names() map[types.NamespacedName]struct{} {
+	out := map[types.NamespacedName]struct{}{}
+	for name := range f.last {
+		out[types.NamespacedName{Name: name}] = struct{}{}
+	}
+	return out
+}
+
 // take makes void what an object concerned before or concerns now.
 func (f *epochFollower) take(obj *unstructured.Unstructured, gone bool) {
 	name := obj.GetName()
@@ -226,9 +244,12 @@ func (f *epochFollower) take(obj *unstructured.Unstructured, gone bool) {
 
 // void makes what was confirmed about some kinds void.
 func (s *Store) void(concerned func(*kindStore) bool) {
+	s.mu.Lock()
+	s.changed = time.Now()
+	s.mu.Unlock()
 	for _, k := range s.all() {
 		if concerned(k) {
-			k.void()
+			k.expire()
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type kindStore struct {
 	settled chan struct{} // closed when the first list was read, or refused
 	dropped chan struct{} // closed when the kind is no longer followed
 	ended   chan struct{} // closed when the run of the store ends
+	refused chan struct{} // closed when the server refuses to go on; guarded by mu, renewed when it does not
 
 	mu       sync.Mutex
 	records  map[types.NamespacedName]*record
@@ -38,7 +40,7 @@ type kindStore struct {
 
 func newKindStore(s *Store, key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	return &kindStore{
-		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}), ended: s.ended,
+		store: s, key: key, gvk: gvk, epoch: s.epoch, settled: make(chan struct{}), dropped: make(chan struct{}), ended: s.ended, refused: make(chan struct{}),
 		records: map[types.NamespacedName]*record{}, owners: map[string]string{}, managers: map[string][]string{}, readers: map[string]map[*reader]struct{}{},
 	}
 }
@@ -69,14 +71,14 @@ func (k *kindStore) run(ctx context.Context) {
 			options:   metav1.ListOptions{LabelSelector: k.key.selector},
 			seen:      k.take,
 			listing:   k.listing,
+			listed:    k.found,
 			connected: k.connected,
 			lost:      func(error) { k.lost() },
 			known:     k.names(),
 		}}
 		err := s.first(ctx)
 		if err == nil {
-			k.connected(s.version)
-			err = s.follow(ctx)
+			err = s.follow(ctx) // which tells that it is connected
 		}
 		k.lost()
 		if ctx.Err() != nil {
@@ -87,6 +89,7 @@ func (k *kindStore) run(ctx context.Context) {
 			k.store.forget(k)
 			return
 		}
+		k.refuse()
 		k.store.say("cannot follow objects; clients ask the server instead", "kind", k.gvk.String(), "error", err)
 		select {
 		case <-time.After(time.Minute):
@@ -121,11 +124,41 @@ func (k *kindStore) listing(version string) {
 	}
 }
 
+// found takes in that these were all objects at version. What a client learnt
+// meanwhile of newer ones stays.
+func (k *kindStore) found(names map[types.NamespacedName]struct{}, version string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.seen = later(k.seen, version)
+	for key, r := range k.records {
+		if _, exists := names[key]; !exists && !older(version, r.version) {
+			delete(k.records, key)
+			k.tell(key, r.owner, nil)
+		}
+	}
+	k.intern()
+}
+
+// intern forgets names of owners and managers that no record has any more.
+func (k *kindStore) intern() {
+	owners, managers := map[string]string{}, map[string][]string{}
+	for _, r := range k.records {
+		owners[r.owner] = r.owner
+		managers[strings.Join(r.managers, "\n")] = r.managers
+	}
+	k.owners, k.managers = owners, managers
+}
+
 // connected notes that all is known up to version and that events are coming.
 func (k *kindStore) connected(version string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.online, k.seen = true, later(k.seen, version)
+	select {
+	case <-k.refused:
+		k.refused = make(chan struct{})
+	default:
+	}
 	if k.listed {
 		return
 	}
@@ -144,6 +177,27 @@ func (k *kindStore) lost() {
 	defer k.mu.Unlock()
 	k.online = false
 	k.settle()
+}
+
+// following reports whether events are coming.
+func (k *kindStore) following() bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.listed && k.online
+}
+
+// refuse notes that events will not come soon.
+func (k *kindStore) refuse() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-k.refused:
+	default:
+		close(k.refused)
+	}
 }
 
 func (k *kindStore) settle() {
@@ -173,8 +227,8 @@ func (k *kindStore) vanish() {
 	}
 }
 
-// wait returns when the objects were read, or with false if that takes long, or
-// the server refuses, or ctx or the store ends.
+// wait returns when the objects were read and events are coming, or with false if
+// that takes long, or the server refuses, or ctx or the store ends.
 func (k *kindStore) wait(ctx context.Context) bool {
 	const patience = 10 * time.Second
 	late := time.NewTimer(patience)
@@ -188,7 +242,7 @@ func (k *kindStore) wait(ctx context.Context) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.listed
+	return k.listed && k.online
 }
 
 // reader is told the states of some objects of one owner.
@@ -207,8 +261,10 @@ func (r *reader) begin(k *kindStore) {
 }
 
 // subscribe tells a reader the present state of its objects, as soon as it is
-// known, and then every change, until the returned function is called.
-func (k *kindStore) subscribe(owner string, ids []ObjectID, seen func(ObjectID, *record)) (cancel func()) {
+// known, and then every change, until the returned function is called. The channel
+// is closed when nothing more will be told for a while, as may be those of the
+// store's end and of the kind's.
+func (k *kindStore) subscribe(owner string, ids []ObjectID, seen func(ObjectID, *record)) (cancel func(), refused <-chan struct{}) {
 	r := &reader{keys: map[types.NamespacedName]ObjectID{}}
 	r.seen = func(id ObjectID, rec *record) {
 		if rec != nil && rec.owner != owner {
@@ -235,7 +291,7 @@ func (k *kindStore) subscribe(owner string, ids []ObjectID, seen func(ObjectID, 
 		if len(k.readers[owner]) == 0 {
 			delete(k.readers, owner)
 		}
-	}
+	}, k.refused
 }
 
 // tell tells the readers of an owner about one object.
@@ -252,16 +308,18 @@ func (k *kindStore) tell(key types.NamespacedName, owner string, rec *record) {
 
 // grace is how long a server may take until it acts on a configuration that can
 // already be read.
-const grace = 10 * time.Second
+const grace = 15 * time.Second
 
-// void makes all confirmations so far void, and those of the next seconds, too:
+// expire makes all confirmations so far void, and those of the next seconds, too:
 // the server shows a policy or a definition a moment before it acts on it.
-func (k *kindStore) void() {
+func (k *kindStore) expire() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.turn++
-	k.again = time.Now().Add(cmp.Or(k.store.grace, grace))
+	k.again = time.Now().Add(k.store.patience())
 }
+
+func (s *Store) patience() time.Duration { return cmp.Or(s.grace, grace) }
 
 // now returns what confirmations from here on have to be made under.
 func (k *kindStore) now() uint64 {

@@ -80,7 +80,7 @@ func (c *Client) noteInventory(inventory *Inventory, entries []Entry) {
 	all := &c.Store.inventories
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.known == nil {
+	if all.known == nil || len(all.known) > 10_000 { // of owners that are gone, most likely
 		all.known = map[types.NamespacedName]inventoryState{}
 	}
 	all.known[types.NamespacedName{Namespace: store.Namespace, Name: store.Name}] = inventoryState{version: inventory.Version, entries: digest}

@@ -343,9 +343,8 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 			return it.change
 		}
 		it.yielded, it.ignored = p.yield(it, live)
-		asked := time.Now()
 		merged, err := p.client.send(ctx, it, metav1.DryRunAll)
-		p.client.permitted(it, asked, err)
+		p.client.permitted(it, err)
 		if err != nil {
 			return p.refuse(ctx, it, live, err)
 		}
@@ -356,7 +355,7 @@ func (p *plan) dryRun(ctx context.Context, it *item, live *unstructured.Unstruct
 		if live == nil && p.compare(it, merged, &change) {
 			it.change = change
 			if change.Action == Unchanged {
-				p.confirmByServer(ctx, it, merged)
+				p.confirmByServer(ctx, it, merged, byTrial)
 			}
 			return it.change
 		}
@@ -402,7 +401,7 @@ func (p *plan) judge(ctx context.Context, it *item, live, merged *unstructured.U
 	}
 	change.Action, change.Reason = Unchanged, p.distrust(live)
 	it.change = change
-	p.confirmByServer(ctx, it, merged)
+	p.confirmByServer(ctx, it, merged, byTrial)
 	return it.change
 }
 

@@ -247,6 +247,17 @@ func imageOf(obj *unstructured.Unstructured, container string) string {
 	return ""
 }
 
+// TestStoreOfAnotherCluster: a store serves only clients of its cluster.
+func TestStoreOfAnotherCluster(t *testing.T) {
+	c, w := newClient(t)
+	c.Store, c.Cluster = &ssa.Store{Dynamic: c.Dynamic, Cluster: "one"}, "two"
+	w.take()
+	_, err := c.Apply(t.Context(), objects(t, configMap("a", "1")), nil)
+	if !errors.Is(err, ssa.ErrInvalid) || len(w.take()) > 0 {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestPolicyRefuses: rules and names that cannot work are refused before a request.
 func TestPolicyRefuses(t *testing.T) {
 	c, w := newClient(t)

@@ -38,6 +38,9 @@ type receipt struct {
 	// proven is true if the body was proven to be a part of the object, so that
 	// the object may change around it.
 	proven bool
+	// unasked is true if the server was not asked: nobody knows under which
+	// circumstances the object came to be as it is.
+	unasked bool
 	// broken is true if somebody has written what may matter since.
 	broken bool
 	// drifted is true if somebody has changed what manager owns since.
@@ -96,7 +99,7 @@ func (r *receipt) compare(obj *unstructured.Unstructured) {
 	}
 	same := r.owned != sum{} && ownedOf(obj, r.manager, r.ignored...) == r.owned
 	r.broken = r.broken || !same || !r.proven
-	r.drifted = r.drifted || !same
+	r.drifted = r.drifted || !same && r.owned != sum{} // else nobody knows before the next dry run
 }
 
 // ownerOf returns the owner that the labels of an object name.
@@ -137,9 +140,19 @@ type confirmation struct {
 	body    sum
 	manager string
 	turn    uint64
-	proven  bool
+	proven  bool // by the prover
+	source  source
 	ignored []fieldpath.Path
 }
+
+// source is how a client learnt what applying results in.
+type source int
+
+const (
+	byTrial source = iota // a dry run changed nothing
+	byProof               // the prover alone
+	byWrite               // it was applied, which need not be all: what admission made of it may be applied again
+)
 
 // confirm takes in what a client learnt. It may be older than what is known.
 func (k *kindStore) confirm(c confirmation) {
@@ -150,14 +163,15 @@ func (k *kindStore) confirm(c confirmation) {
 	defer k.mu.Unlock()
 	r := k.records[key]
 	switch {
-	case r == nil && k.listed && !older(k.seen, obj.GetResourceVersion()):
+	case r == nil && k.seen != "" && !older(k.seen, obj.GetResourceVersion()):
 		return // it has gone since
 	case r != nil && r.uid != obj.GetUID() && !older(r.version, obj.GetResourceVersion()):
 		return // there is another since
 	case r == nil || older(r.version, obj.GetResourceVersion()):
 		r = k.put(key, r, obj)
 	}
-	receipt := receipt{body: c.body, manager: c.manager, turn: c.turn, at: time.Now().Unix(), owned: owned, proven: c.proven, ignored: c.ignored}
+	receipt := receipt{body: c.body, manager: c.manager, turn: c.turn, at: time.Now().Unix(), owned: owned, proven: c.proven, unasked: c.source == byProof, ignored: c.ignored}
+	receipt.broken = c.source == byWrite && !c.proven
 	if r.version != obj.GetResourceVersion() && r.digests != digestsOf(obj) {
 		// Written between the answer and now: nothing of that was compared, and the
 		// object is no longer there to do it.
@@ -165,6 +179,16 @@ func (k *kindStore) confirm(c confirmation) {
 	}
 	r.receipt = receipt
 	k.tell(key, r.owner, r)
+}
+
+// outdate takes in that an object was written at a version.
+func (k *kindStore) outdate(key types.NamespacedName, version string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r := k.records[key]; r != nil && older(r.version, version) {
+		r.look = look{state: InProgress, message: "it was applied a moment ago"}
+		k.tell(key, r.owner, r)
+	}
 }
 
 // older reports that version a precedes b. Versions that have no order are not
@@ -218,6 +242,15 @@ func (k *kindStore) standing(key types.NamespacedName, owner, manager string, bo
 	return unchanged, *r
 }
 
+// void reports an object whose confirmation, whatever it was of, is of other
+// circumstances, or too old.
+func (k *kindStore) void(key types.NamespacedName) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.records[key]
+	return r != nil && r.receipt.manager != "" && (r.receipt.turn != k.turn || r.receipt.expired(r.uid, k.store.maxAge()))
+}
+
 func (s *Store) maxAge() time.Duration {
 	if s.MaxAge <= 0 {
 		return 24 * time.Hour
@@ -230,5 +263,8 @@ func (s *Store) maxAge() time.Duration {
 func (r *receipt) expired(uid types.UID, maxAge time.Duration) bool {
 	spread := sumOf([]byte(uid))[0]
 	age := time.Since(time.Unix(r.at, 0))
+	if r.unasked {
+		return age > maxAge/10-maxAge/20*time.Duration(spread)/256
+	}
 	return age > maxAge-maxAge/10*time.Duration(spread)/256
 }

@@ -77,7 +77,7 @@ func TestRecords(t *testing.T) {
 		{"changed and changed back", []func(*kindStore){connected("3"), applied("u", "5", v("1"), true), event("u", "6", v("2")), event("u", "7", v("1"))}, drifted},
 		{"changed before the answer came", []func(*kindStore){connected("3"), event("u", "6", v("2")), applied("u", "5", v("1"), true)}, drifted},
 		{"status before the answer came", []func(*kindStore){connected("3"), event("u", "6", v("1")), applied("u", "5", v("1"), true)}, unchanged},
-		{"void", []func(*kindStore){connected("3"), applied("u", "5", v("1"), true), (*kindStore).void}, stale},
+		{"void", []func(*kindStore){connected("3"), applied("u", "5", v("1"), true), (*kindStore).expire}, stale},
 		{"disconnected", []func(*kindStore){connected("3"), applied("u", "5", v("1"), true), (*kindStore).lost}, unknown},
 		{"connected again", []func(*kindStore){connected("3"), applied("u", "5", v("1"), true), (*kindStore).lost, connected("5")}, unchanged},
 		{"no order of versions", []func(*kindStore){connected("x"), applied("u", "y", v("1"), true), event("u", "z", v("2"))}, unknown},

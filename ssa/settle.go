@@ -16,6 +16,9 @@ type evidence struct {
 	stand   standing
 	record  record
 	settled bool // no request is needed
+	// void is true if a proof does not suffice: what was confirmed may be no longer
+	// true for a reason that the object does not show.
+	void bool
 }
 
 // settle decides which items need no request, because nobody touched them since
@@ -25,9 +28,7 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 	for _, it := range items {
 		it.evidence = evidence{settled: it.dead}
 	}
-	if p.verify == VerifyAlways || !p.client.Store.ready(ctx) {
-		return
-	}
+	decides := p.verify != VerifyAlways && p.client.Store.ready(ctx)
 	kinds := map[string]*kindStore{}
 	owner, manager := p.client.Owner.String(), p.client.manager()
 	for _, it := range items {
@@ -46,7 +47,12 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 		if it.body == (sum{}) {
 			it.body = p.bodyOf(it.obj)
 		}
-		e := evidence{kind: k, body: it.body, turn: k.now()}
+		e := evidence{kind: k, body: it.body, turn: k.now(), void: !decides}
+		if !decides { // what is learnt is kept all the same
+			it.evidence = e
+			continue
+		}
+		e.void = k.void(it.key())
 		e.stand, e.record = k.standing(it.key(), owner, manager, it.body)
 		if p.client.succeeds(e.record.managers) && !p.client.Owner.says(it.obj, "ssa", "Merge") {
 			e.stand = unknown // there are fields to take over
@@ -145,7 +151,7 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 	proven := make([]bool, len(items))
 	p.client.each(ctx, len(items), func(i int) {
 		it := items[i]
-		if have := live[it.id]; have != nil && !it.settled && len(p.formers(it, have)) == 0 && !p.exemptLive(it, have) && it.mapping != nil && it.waits == "" && it.stand == unknown {
+		if have := live[it.id]; have != nil && !it.settled && len(p.formers(it, have)) == 0 && !p.exemptLive(it, have) && it.mapping != nil && it.waits == "" && it.stand == unknown && !it.void {
 			proven[i], _ = p.client.Prover.Unchanged(ctx, have, it.obj, p.client.manager())
 		}
 	})
@@ -159,31 +165,33 @@ func (p *plan) prove(ctx context.Context, items []*item, live map[ObjectID]*unst
 			have := live[it.id]
 			it.change.UID, it.change.ResourceVersion = have.GetUID(), have.GetResourceVersion()
 			it.change.Reason = p.distrust(have)
-			p.confirm(it, have, true)
+			p.confirm(it, have, byProof, true)
 		}
 	}
 }
 
 // confirm remembers that live is what applying the item results in.
-func (p *plan) confirm(it *item, live *unstructured.Unstructured, proven bool) {
+func (p *plan) confirm(it *item, live *unstructured.Unstructured, by source, proven bool) {
 	it.ignored = p.places(it, live)
-	if it.kind == nil {
+	if it.change.followed = it.kind.following(); !it.change.followed {
 		it.change.baseline = baselineOf(live, p.client.manager(), it.ignored)
+	}
+	if it.kind == nil {
 		return
 	}
-	it.change.followed = true
-	it.kind.confirm(confirmation{live: live, body: it.body, manager: p.client.manager(), turn: it.turn, proven: proven, ignored: it.ignored})
+	p.client.Store.outdate(it.kind, it.key(), live.GetResourceVersion())
+	it.kind.confirm(confirmation{live: live, body: it.body, manager: p.client.manager(), turn: it.turn, proven: proven, source: by, ignored: it.ignored})
 }
 
 // confirmByServer is confirm for an answer of the server, on which the prover is
 // asked whether the object may change around what was applied.
-func (p *plan) confirmByServer(ctx context.Context, it *item, live *unstructured.Unstructured) {
+func (p *plan) confirmByServer(ctx context.Context, it *item, live *unstructured.Unstructured, by source) {
 	proven := false
 	if it.kind != nil && p.client.Prover != nil {
 		live.SetGroupVersionKind(it.obj.GroupVersionKind())
 		proven, _ = p.client.Prover.Unchanged(ctx, live, it.obj, p.client.manager())
 	}
-	p.confirm(it, live, proven)
+	p.confirm(it, live, by, proven)
 }
 
 // compare judges by what the store keeps of the live object, and reports
@@ -205,11 +213,20 @@ func (p *plan) compare(it *item, merged *unstructured.Unstructured, change *Chan
 	return true
 }
 
-// contest notes a repair.
+// contest finds out who made a repair necessary.
 func (p *plan) contest(it *item, live *unstructured.Unstructured, change *Change) {
 	if it.kind == nil || it.stand != drifted || p.diff || change.Action != Configured {
 		return
 	}
-	rival := p.client.Store.contests.repair(it.contestKey(), rivalOf(live, change.Fields, p.client.manager()))
-	change.Rival = &rival
+	rival := rivalOf(live, change.Fields, p.client.manager())
+	it.change.Rival, change.Rival = &rival, &rival
+}
+
+// repaired notes that an object was repaired.
+func (p *plan) repaired(it *item) {
+	if it.change.Rival == nil || it.kind == nil {
+		return
+	}
+	rival := p.client.Store.contests.repair(it.contestKey(), *it.change.Rival)
+	it.change.Rival = &rival
 }

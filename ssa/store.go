@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -38,11 +39,13 @@ import (
 // policy or binding that concerns its kind has changed since, nor the
 // definition of its kind, nor the server's version; the confirmation is younger
 // than MaxAge; and the client's identity may patch the kind in that namespace,
-// by a review or an accepted request of the last minutes.
+// by a review of the last minutes.
 //
 // Skipping gives up what a dry run in every interval also does: new validating
 // policies and quotas are not tried on unchanged objects, and a mutating webhook
 // that behaves differently with the same configuration is noticed after MaxAge.
+// So is an admission policy that behaves differently because its parameters or the
+// labels of a namespace changed, and what changed while the store did not run.
 // [VerifyAlways] is the way around it.
 //
 // It is safe for concurrent use. Its fields must not change while it runs.
@@ -55,12 +58,16 @@ type Store struct {
 	// Group is the prefix of the owner labels, the Group of the clients' owners;
 	// empty means [DefaultGroup].
 	Group string
+	// Cluster is the identity of the cluster, see [ClusterID]. If it is set, and a
+	// client's, too, clients of another cluster are refused.
+	Cluster types.UID
 	// Version returns the version of the server, as ServerVersion of a discovery
 	// client does, so that an upgrade is noticed. It is asked when a watch was
 	// interrupted. Nil means that every interruption counts as an upgrade.
 	Version func(ctx context.Context) (string, error)
 	// MaxAge is for how long a confirmation is believed, less up to a tenth, which
-	// spreads the requests; 0 means 24 hours.
+	// spreads the requests; 0 means 24 hours. That of a [Prover] alone, such as
+	// after a restart, is believed for a tenth of it, less up to a half.
 	MaxAge time.Duration
 	// AccessAge is for how long it is believed that an identity may patch a kind
 	// in a namespace; 0 means five minutes, which is also the most.
@@ -77,6 +84,7 @@ type Store struct {
 	wake    chan struct{} // non-nil while the store runs
 	ended   chan struct{} // closed when it stops
 	epoch   *epoch
+	changed time.Time     // when something last made confirmations void, whosever they were
 	grace   time.Duration // instead of the constant, for tests
 
 	access      access
@@ -178,6 +186,7 @@ func (s *Store) follow(key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	k := s.kinds[key]
 	if k == nil {
 		k = newKindStore(s, key, gvk)
+		k.again = s.changed.Add(s.patience()) // what changed a moment ago may not be in effect
 		s.kinds[key] = k
 		s.waiting = append(s.waiting, k)
 		select {
@@ -219,6 +228,16 @@ func (s *Store) forget(k *kindStore) {
 		delete(s.kinds, k.key)
 	}
 	k.drop()
+}
+
+// outdate notes a write of an object in the other versions of its kind, so that
+// nobody takes its state before for that after.
+func (s *Store) outdate(written *kindStore, key types.NamespacedName, version string) {
+	for _, k := range s.all() {
+		if k != written && k.key.resource.GroupResource() == written.key.resource.GroupResource() && k.key.selector == written.key.selector {
+			k.outdate(key, version)
+		}
+	}
 }
 
 // all returns the kinds that are followed.

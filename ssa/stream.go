@@ -24,8 +24,10 @@ type stream struct {
 	// and obj then holds its last state.
 	seen func(obj *unstructured.Unstructured, gone bool)
 
-	// listing, if set, is told the version of a list before its objects are.
+	// listing, if set, is told the version of a list before its objects are, and
+	// listed, when all were told, what there is.
 	listing func(version string)
+	listed  func(found map[types.NamespacedName]struct{}, version string)
 	// connected and lost, if set, are told when events begin to come, with the
 	// version that is known then, and when they do not come, and why.
 	connected func(version string)
@@ -33,6 +35,7 @@ type stream struct {
 
 	version string                            // the watch continues from here; empty asks for a list
 	known   map[types.NamespacedName]struct{} // what exists as far as told
+	resumed bool                              // there was a watch before
 }
 
 // page is the number of objects read at a time.
@@ -73,7 +76,23 @@ func (s *stream) list(ctx context.Context) error {
 			s.seen(nameOnly(key, s.version), true)
 		}
 	}
+	if s.listed != nil {
+		s.listed(found, s.version)
+	}
 	return nil
+}
+
+// resumes reports whether the watch can go on from where it was: not if the
+// server's state is older by now, because it was restored from a backup. A server
+// does not say so, it would be silent until it has come as far again.
+func (s *stream) resumes(ctx context.Context) (bool, error) {
+	options := s.options
+	options.Limit = 1
+	list, err := s.resource.List(ctx, options)
+	if err != nil {
+		return false, err
+	}
+	return !older(list.GetResourceVersion(), s.version), nil
 }
 
 // nameOnly returns what is needed to tell that an object is gone, at version.
@@ -122,11 +141,22 @@ func (s *stream) follow(ctx context.Context) error {
 
 // once lists if there was a gap and watches until the watch ends.
 func (s *stream) once(ctx context.Context) error {
+	catchUp := time.Duration(0)
+	if s.version != "" && s.resumed {
+		if on, err := s.resumes(ctx); err != nil {
+			return err
+		} else if !on {
+			s.version = ""
+		}
+		catchUp = time.Second
+	}
 	if s.version == "" {
+		catchUp = 0
 		if err := s.list(ctx); err != nil {
 			return err
 		}
 	}
+	s.resumed = true
 	options := s.options
 	options.ResourceVersion = s.version
 	options.AllowWatchBookmarks = true
@@ -135,15 +165,38 @@ func (s *stream) once(ctx context.Context) error {
 		return err
 	}
 	defer events.Stop()
-	if s.connected != nil {
-		s.connected(s.version)
-	}
-	return s.receive(events)
+	return s.receive(ctx, events, catchUp)
 }
 
-// receive tells the events of a watch until it ends.
-func (s *stream) receive(events watch.Interface) error {
-	for event := range events.ResultChan() {
+// receive tells the events of a watch until it ends. For some time it counts as
+// not connected: what happened during a gap is sent first, with nothing to tell
+// where that ends.
+func (s *stream) receive(ctx context.Context, events watch.Interface, catchUp time.Duration) error {
+	online := time.NewTimer(catchUp)
+	defer online.Stop()
+	connect := func() {
+		if s.connected != nil {
+			s.connected(s.version)
+		}
+	}
+	if catchUp == 0 {
+		online.Stop()
+		connect()
+	}
+	for {
+		var event watch.Event
+		var more bool
+		select {
+		case <-online.C:
+			connect()
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case event, more = <-events.ResultChan():
+		}
+		if !more {
+			return nil
+		}
 		if event.Type == watch.Error {
 			return apierrors.FromObject(event.Object)
 		}
@@ -163,5 +216,4 @@ func (s *stream) receive(events watch.Interface) error {
 		case watch.Bookmark, watch.Error:
 		}
 	}
-	return nil
 }

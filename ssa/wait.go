@@ -65,8 +65,8 @@ type WaitOptions struct {
 	// [ChangeSet.Expiring] lists them: Wait takes them for Current when they do not
 	// exist. Those that are seen before they go need not be listed.
 	Expiring []ObjectID
-	// Progress, if set, is called for every change of a state, by one
-	// goroutine at a time. It must return soon and not use the client.
+	// Progress, if set, is called for every change of a state, in order, by one
+	// goroutine at a time, for the last time before the wait returns.
 	Progress func(Status)
 }
 
@@ -101,7 +101,7 @@ func (c *Client) wait(ctx context.Context, op string, ids []ObjectID, opts *Wait
 	if timeout == 0 {
 		timeout = 5 * time.Minute
 	}
-	w := &waiter{client: c, done: done, progress: opts.Progress, grace: opts.Grace, at: map[ObjectID]int{}, expiring: map[ObjectID]bool{}}
+	w := &waiter{client: c, done: done, progress: opts.Progress, grace: opts.Grace, at: map[ObjectID]int{}, expiring: map[ObjectID]bool{}, wake: make(chan struct{}, 1)}
 	if !done(NotFound) {
 		for _, id := range opts.Expiring {
 			w.expiring[id] = true
@@ -140,8 +140,11 @@ type waiter struct {
 	expiring map[ObjectID]bool
 	graces   graces
 
-	cancels []func()        // of subscriptions to the store
-	stopped <-chan struct{} // closed when the store stops; nil without one
+	notices []Status          // for progress
+	wake    chan struct{}     // when there are some
+	over    bool              // it is settled, whatever may come
+	cancels []func()          // of subscriptions to the store
+	ends    []<-chan struct{} // one is closed when the store tells no more
 }
 
 func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
@@ -155,6 +158,7 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 	ctx, w.finish = context.WithCancel(ctx)
 	defer w.endGraces()
 	defer w.finish()
+	defer w.report()()
 	defer w.unsubscribe()
 	streams, err := w.streams(ctx, anyOwner)
 	if err != nil {
@@ -173,11 +177,46 @@ func (w *waiter) run(ctx context.Context, ids []ObjectID, anyOwner bool) error {
 	w.mu.Lock()
 	w.listed = true
 	settled := w.settled()
+	w.over = settled
 	w.mu.Unlock()
 	if !settled {
 		w.follow(ctx, streams, errs)
 	}
 	return w.result(outer, errors.Join(errs...))
+}
+
+// report calls progress, apart from whoever brings news, until the returned
+// function is called, which has it told the rest.
+func (w *waiter) report() (end func()) {
+	if w.progress == nil {
+		return func() {}
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	tell := func() {
+		w.mu.Lock()
+		notices := w.notices
+		w.notices = nil
+		w.mu.Unlock()
+		for _, s := range notices {
+			w.progress(s)
+		}
+	}
+	wg.Go(func() {
+		for {
+			select {
+			case <-w.wake:
+				tell()
+			case <-stop:
+				tell()
+				return
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		wg.Wait()
+	}
 }
 
 // follow runs all watches until the states are settled or ctx is done.
@@ -195,12 +234,17 @@ func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error
 			}
 		})
 	}
-	if w.stopped != nil {
-		select {
-		case <-w.stopped:
-			w.finish()
-		case <-ctx.Done():
-		}
+	for _, end := range w.ends {
+		wg.Go(func() {
+			select {
+			case <-end:
+				w.finish()
+			case <-ctx.Done():
+			}
+		})
+	}
+	if len(w.ends) > 0 {
+		<-ctx.Done()
 	}
 	wg.Wait()
 }
@@ -212,8 +256,9 @@ func (w *waiter) subscribe(ctx context.Context, m *meta.RESTMapping, group []Obj
 	if k == nil || !k.wait(ctx) {
 		return false
 	}
-	w.stopped = k.ended
-	w.cancels = append(w.cancels, k.subscribe(w.client.Owner.String(), group, func(id ObjectID, r *record) { w.tellRecord(ctx, id, r) }))
+	cancel, refused := k.subscribe(w.client.Owner.String(), group, func(id ObjectID, r *record) { w.tellRecord(ctx, id, r) })
+	w.cancels = append(w.cancels, cancel)
+	w.ends = append(w.ends, k.ended, k.dropped, refused)
 	w.absent(group)
 	return true
 }
@@ -385,14 +430,19 @@ func (w *waiter) lost(i int, message string) {
 
 // update takes in a state. mu must be held.
 func (w *waiter) update(i int, next Status) {
-	if next == w.statuses[i] {
+	if w.over || next == w.statuses[i] {
 		return
 	}
 	w.statuses[i] = next
 	if w.progress != nil {
-		w.progress(next)
+		w.notices = append(w.notices, next)
+		select {
+		case w.wake <- struct{}{}:
+		default: // it is awake
+		}
 	}
 	if w.listed && w.settled() {
+		w.over = true
 		w.finish()
 	}
 }
@@ -410,6 +460,7 @@ func (w *waiter) settled() bool {
 func (w *waiter) result(ctx context.Context, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.over = true
 	var missing []Status
 	for _, s := range w.statuses {
 		if !w.done(s.State) {
@@ -423,7 +474,7 @@ func (w *waiter) result(ctx context.Context, err error) error {
 		err = context.Cause(ctx)
 	}
 	if err == nil && !w.settled() {
-		err = fmt.Errorf("%w: the store stopped", ErrUnavailable)
+		err = fmt.Errorf("%w: the store stopped, or may no longer follow a kind: wait again", ErrUnavailable)
 	}
 	return &NotReadyError{Statuses: missing, Err: err}
 }

@@ -54,6 +54,7 @@ type watched struct {
 	mapping   *meta.RESTMapping
 	namespace string // "" if they are in several
 	objects   []ObjectID
+	followed  bool // the store knows what was applied
 }
 
 func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift)) error {
@@ -68,12 +69,11 @@ func (c *Client) watch(ctx context.Context, set *ChangeSet, drifted func(Drift))
 	defer wg.Wait()
 	defer cancel(nil)
 	for _, k := range kinds {
-		if unsubscribe := c.watchStore(ctx, k, d); unsubscribe != nil {
-			defer unsubscribe()
-			continue
-		}
-		d.unfollowed(k.objects)
 		wg.Go(func() {
+			if k.followed && c.watchStore(ctx, k, d) {
+				return
+			}
+			d.unfollowed(k.objects)
 			if err := c.watchKind(ctx, k, d); err != nil {
 				cancel(err)
 			}
@@ -97,10 +97,11 @@ func (c *Client) watchedKinds(set *ChangeSet, d *detector) ([]*watched, error) {
 		if err != nil {
 			return nil, objectError("watch", change.Object, err)
 		}
-		k := byResource[m.Resource.String()]
+		key := fmt.Sprint(m.Resource, change.followed)
+		k := byResource[key]
 		if k == nil {
-			k = &watched{mapping: m, namespace: change.Object.Namespace}
-			byResource[m.Resource.String()] = k
+			k = &watched{mapping: m, namespace: change.Object.Namespace, followed: change.followed}
+			byResource[key] = k
 			kinds = append(kinds, k)
 		}
 		k.objects = append(k.objects, change.Object)
@@ -134,18 +135,20 @@ func (c *Client) watchKind(ctx context.Context, k *watched, d *detector) error {
 	return err
 }
 
-// watchStore has the store tell what drifts, and returns how to end that; nil if
-// the store does not know the kind.
-func (c *Client) watchStore(ctx context.Context, k *watched, d *detector) (unsubscribe func()) {
+// watchStore has the store tell what drifts until ctx is done. It reports false
+// if the store does not follow the kind, or no longer does.
+func (c *Client) watchStore(ctx context.Context, k *watched, d *detector) bool {
 	kind := c.Store.kind(k.mapping)
 	if kind == nil || !kind.wait(ctx) {
-		return nil
+		return ctx.Err() != nil
 	}
 	manager := c.manager()
-	return kind.subscribe(c.Owner.String(), k.objects, func(id ObjectID, r *record) {
+	unsubscribe, refused := kind.subscribe(c.Owner.String(), k.objects, func(id ObjectID, r *record) {
 		switch {
 		case r == nil:
 			d.report(Drift{Object: id, Deleted: true}, time.Time{})
+		case r.receipt.manager == "": // it is another object now, or nobody knows
+			d.report(Drift{Object: id}, time.Time{})
 		case r.receipt.manager == manager && r.receipt.drifted:
 			rival, resting := c.Store.contests.resting(contestKey{kind: kind.key, name: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}})
 			if !resting {
@@ -154,6 +157,15 @@ func (c *Client) watchStore(ctx context.Context, k *watched, d *detector) (unsub
 			d.report(Drift{Object: id}, rival.Until)
 		}
 	})
+	defer unsubscribe()
+	select {
+	case <-ctx.Done():
+		return true
+	case <-kind.ended:
+	case <-kind.dropped:
+	case <-refused:
+	}
+	return ctx.Err() != nil
 }
 
 // detector compares what is seen with what was applied.

@@ -47,10 +47,13 @@ func (r resource) Namespace(namespace string) dynamic.ResourceInterface {
 	return r
 }
 
-// Create adds an object.
+// Create adds an object. A SelfSubjectAccessReview is answered: all is allowed.
 func (r resource) Create(ctx context.Context, obj *unstructured.Unstructured, options metav1.CreateOptions, subresources ...string) (*unstructured.Unstructured, error) {
 	if len(subresources) > 0 {
 		return nil, r.noSubresource(subresources)
+	}
+	if isReview(r.gvr) {
+		return review(obj), ctx.Err()
 	}
 	return r.do(ctx, func(k *kind) (*unstructured.Unstructured, error) {
 		q := &request{resource: r, kind: k, name: obj.GetName(), manager: options.FieldManager, validation: options.FieldValidation}

@@ -101,7 +101,7 @@ func (d *document) fresh(source openapi.GroupVersionWithContext, maxAge time.Dur
 }
 
 func (s *Server) maxAge() time.Duration {
-	if s.MaxAge == 0 {
+	if s.MaxAge <= 0 {
 		return 10 * time.Second
 	}
 	return s.MaxAge
@@ -154,7 +154,7 @@ func (s *Server) document(path string) *document {
 	s.clock++
 	d.used = s.clock
 	keep := s.Keep
-	if keep == 0 {
+	if keep <= 0 {
 		keep = 32
 	}
 	for len(s.documents) > keep {
@@ -175,7 +175,7 @@ func (s *Server) read(ctx context.Context, source openapi.GroupVersionWithContex
 		return nil, err
 	}
 	largest := s.MaxBytes
-	if largest == 0 {
+	if largest <= 0 {
 		largest = 64 << 20
 	}
 	if len(data) > largest {

@@ -156,6 +156,8 @@ func TestServerKeepsFew(t *testing.T) {
 	if got := ask(1); got != "apis/g1/v1" {
 		t.Errorf("kept too many: %q", got)
 	}
+	s = &proof.Server{Client: p, Keep: -1, MaxBytes: -1, MaxAge: -1}
+	ask(0) // as if they were zero
 }
 
 func TestServerErrors(t *testing.T) {
