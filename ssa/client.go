@@ -32,7 +32,8 @@ type Client struct {
 	Dynamic dynamic.Interface
 	// Mapper finds the resource of a kind. Required. If it can be reset, as
 	// restmapper.NewDeferredDiscoveryRESTMapper can, it is when it does not
-	// know a kind, or knows one that is gone.
+	// know a kind, or knows one that is gone. What it asks the server does not end
+	// with the context of a call: its own connection should have a Timeout.
 	Mapper meta.RESTMapper
 	// Owner is on whose behalf objects are applied. Required.
 	Owner Owner

@@ -190,33 +190,42 @@ func converge(t *testing.T, f *followed, objs []*unstructured.Unstructured) {
 func TestFaultsHideNoDrift(t *testing.T) {
 	t.Parallel()
 	env := testenv.Start(t)
-	clean, p := newFaultProxy(t, env.Config(), *seed), newFaultProxy(t, env.Config(), *seed)
-	p.page = 2
-	f := follow(t, clean.config(), env.Namespace, func(s *ssa.Store) {
-		behind, _ := clientFor(t, p.config(), "store", env.Namespace)
-		s.Dynamic = behind.Dynamic
-	})
+	clean := newFaultProxy(t, env.Config(), *seed)
 	var manifests strings.Builder
 	for i := range 7 {
 		manifests.WriteString(configMap(fmt.Sprintf("c%d", i), "1"))
 	}
 	objs := objects(t, manifests.String())
-	f.pass(t, objs)
-	cms := f.Dynamic.Resource(configMapsGVR).Namespace(env.Namespace)
+	admin, _ := clientFor(t, env.Config(), "app", env.Namespace)
+	cms := admin.Dynamic.Resource(configMapsGVR).Namespace(env.Namespace)
 	for _, gap := range []struct {
 		name   string
 		choose func(r *http.Request) fault // how the connection comes back
 	}{
 		{"cut", nil},
-		{"expired", once(tooOld, func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" })},
-		{"expired inside", once(tooOldNow, func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" })},
+		{"expired", outdated(tooOld)},
+		{"expired inside", outdated(tooOldNow)},
 		{"expired list", func() func(r *http.Request) fault {
-			watch := once(tooOld, func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" })
-			page := once(tooOld, func(r *http.Request) bool { return r.URL.Query().Get("continue") != "" })
-			return func(r *http.Request) fault { return max(watch(r), page(r)) }
+			watch, pages := outdated(tooOld), 0
+			return func(r *http.Request) fault {
+				if r.URL.Query().Get("continue") == "" {
+					return watch(r)
+				}
+				if pages++; pages > 1 {
+					return ""
+				}
+				return tooOld
+			}
 		}()},
 	} {
 		t.Run(gap.name, func(t *testing.T) {
+			p := newFaultProxy(t, env.Config(), *seed)
+			p.page = 2
+			f := follow(t, clean.config(), env.Namespace, func(s *ssa.Store) {
+				behind, _ := clientFor(t, p.config(), "store", env.Namespace)
+				s.Dynamic = behind.Dynamic
+			})
+			f.pass(t, objs)
 			set := f.quiet(t, objs)
 			drifts, ended := make(chan ssa.Drift, 20), make(chan error, 1)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -256,14 +265,85 @@ func TestFaultsHideNoDrift(t *testing.T) {
 	}
 }
 
-// once returns a fault for the first request that matches.
-func once(f fault, matches func(r *http.Request) bool) func(r *http.Request) fault {
-	done := false
+// outdated is a server that has forgotten what was before: no watch works until
+// there was a list.
+func outdated(f fault) func(r *http.Request) fault {
+	listed := map[string]bool{}
 	return func(r *http.Request) fault {
-		if done || !matches(r) {
+		if r.URL.Query().Get("watch") == "" {
+			listed[r.URL.Path] = true
+		}
+		if listed[r.URL.Path] {
 			return ""
 		}
-		done = true
 		return f
+	}
+}
+
+// TestFaultsOfOneWatch: a store that follows all but one kind claims nothing about
+// that kind.
+func TestFaultsOfOneWatch(t *testing.T) {
+	env := testenv.Start(t)
+	clean, p := newFaultProxy(t, env.Config(), *seed), newFaultProxy(t, env.Config(), *seed)
+	f := follow(t, clean.config(), env.Namespace, func(s *ssa.Store) {
+		behind, _ := clientFor(t, p.config(), "store", env.Namespace)
+		s.Dynamic = behind.Dynamic
+	})
+	objs := objects(t, configMap("a", "1")+configMap("b", "1"))
+	f.pass(t, objs)
+	f.quiet(t, objs)
+	back := make(chan struct{}, 100)
+	p.down()
+	p.set(func(r *http.Request) fault {
+		if strings.HasSuffix(r.URL.Path, "/configmaps") {
+			return refused
+		}
+		back <- struct{}{}
+		return ""
+	})
+	for range 4 { // what makes confirmations void is followed again
+		soon(t, back, "watch")
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for i := range 10 {
+		f.patch(t, configMapsGVR, "a", fmt.Sprintf(`[{"op":"replace","path":"/data/key","value":"x%d"}]`, i), "rival")
+		if set, _ := f.pass(t, objs); set.Count(ssa.Configured) != 1 || set.Count(ssa.Unchanged) != 1 {
+			t.Fatalf("drift %d: %v", i, actions(set))
+		}
+		<-tick.C
+	}
+	p.set(nil)
+	f.quiet(t, objs)
+}
+
+// TestFaultsKeepSecrets: whoever repeats a request in an answer, no error does.
+func TestFaultsKeepSecrets(t *testing.T) {
+	env := testenv.Start(t)
+	for _, f := range []fault{overload, garbage, halved, broken} {
+		for _, method := range []string{"dry run", http.MethodPatch, http.MethodDelete} {
+			p := newFaultProxy(t, env.Config(), *seed)
+			c, _ := clientFor(t, p.config(), "app", env.Namespace)
+			secret := objects(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {key: %s, n: '%s %s'}\n", canary, f, method))
+			c.ID(secret[0])
+			if method == http.MethodDelete {
+				must(t)(c.Apply(t.Context(), secret, nil))
+			}
+			p.set(func(r *http.Request) fault {
+				if is := r.Method; !strings.HasSuffix(r.URL.Path, "/secrets/s") || method == "dry run" != (r.URL.Query().Get("dryRun") != "") || method != "dry run" && is != method {
+					return ""
+				}
+				return f
+			})
+			_, err := c.Apply(t.Context(), secret, nil)
+			call := "apply"
+			if method == http.MethodDelete {
+				_, err = c.Prune(t.Context(), nil, nil)
+				call = "prune"
+			}
+			if checkErrors(t, call, err); !errors.Is(err, ssa.ErrUnavailable) && (f == overload || f == garbage && method != http.MethodDelete) {
+				t.Errorf("%s in answer to %s: %v", f, method, err)
+			}
+		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 	throttled fault = "throttled"      // 429 with Retry-After
 	conflicts fault = "conflict"       // 409, to a write
 	internal  fault = "internal"       // 500
-	overload  fault = "overload"       // 503 by something on the way, which repeats the request
+	overload  fault = "overload"       // 502 or 503 by something on the way, which repeats the request
 	hangs     fault = "hang"           // no answer
 	refused   fault = "reset before"   // the connection breaks before the server has the request
 	lost      fault = "reset after"    // and after the server has done what was asked
@@ -120,6 +120,7 @@ func (p *faultProxy) draw(r *http.Request) (f fault, cuts chan struct{}, positio
 	watches, pages := r.URL.Query().Get("watch") != "", r.URL.Query().Get("continue") != ""
 	switch {
 	case f == conflicts && r.Method == http.MethodGet,
+		f == garbage && r.Method == http.MethodDelete, // of these answers, client-go reads the status alone
 		(f == cut || f == tooOldNow) && !watches,
 		f == tooOld && !watches && !pages,
 		slices.Contains([]fault{broken, halved, lost, slow}, f) && watches:
@@ -151,7 +152,7 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case internal:
 		status(http.StatusInternalServerError, "InternalError", "etcd is unwell")
 	case overload:
-		w.WriteHeader(http.StatusServiceUnavailable)
+		w.WriteHeader(http.StatusBadGateway + position%2)
 		fmt.Fprintf(w, "upstream connect error while sending: %s", body)
 	case garbage:
 		w.Header().Set("Content-Type", "application/json")

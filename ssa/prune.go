@@ -241,8 +241,9 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 	v := &victim{client: c, change: Change{Object: entry.Object, Version: entry.Version, Action: Deleted}}
 	gk := schema.GroupKind{Group: entry.Object.Group, Kind: entry.Object.Kind}
 	var err error
-	if v.mapping, err = c.mapping(gk, entry.Version); errors.Is(err, ErrUnknownKind) {
-		v.mapping, err = c.mapping(gk, "") // another version may still be served
+	if v.mapping, err = c.served(gk, entry.Version); errors.Is(err, ErrUnknownKind) {
+		meta.MaybeResetRESTMapper(c.Mapper) // it may have looked before the kind was defined
+		v.mapping, err = c.served(gk, entry.Version)
 	}
 	if err == nil {
 		v.live, err = c.resource(v.mapping, entry.Object.Namespace).Get(ctx, entry.Object.Name, metav1.GetOptions{})
@@ -275,9 +276,19 @@ func (c *Client) victim(ctx context.Context, entry Entry) *victim {
 	return v
 }
 
+// served finds the resource of a kind in a version, or else in another one.
+func (c *Client) served(gk schema.GroupKind, version string) (*meta.RESTMapping, error) {
+	m, err := c.mapping(gk, version)
+	if errors.Is(err, ErrUnknownKind) {
+		m, err = c.mapping(gk, "")
+	}
+	return m, err
+}
+
 // unserved decides about an object whose kind the cluster does not serve now.
-// It is gone with its definition, but not if the kind belongs to an extension
-// API server that is merely away: then discovery lacks it, too.
+// It is gone with its definition, but not if there is a definition, which is
+// served a moment later, and not if the kind belongs to an extension API server
+// that is merely away: then discovery lacks it, too.
 func (v *victim) unserved(ctx context.Context, gk schema.GroupKind) {
 	meta.MaybeResetRESTMapper(v.client.Mapper)
 	name := v.change.Version + "." + gk.Group
@@ -288,12 +299,22 @@ func (v *victim) unserved(ctx context.Context, gk schema.GroupKind) {
 		backend, _, nestedErr := unstructured.NestedMap(service.Object, "spec", "service")
 		external = backend != nil || nestedErr != nil
 	}
-	if apierrors.IsNotFound(err) || err == nil && !external {
+	if (apierrors.IsNotFound(err) || err == nil && !external) && !v.defined(ctx, gk) {
 		v.change.Reason = "its kind is no longer defined"
 		return
 	}
 	v.change.Action, v.remember = Kept, true
 	v.change.Reason = "its kind is not served at the moment, so nothing is known of it"
+}
+
+// defined reports whether there is a definition of a kind, or whether that cannot
+// be known.
+func (v *victim) defined(ctx context.Context, gk schema.GroupKind) bool {
+	list, err := v.client.Dynamic.Resource(definitionsResource()).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return !apierrors.IsForbidden(err) // who may not read definitions goes by what is served
+	}
+	return slices.ContainsFunc(list.Items, func(crd unstructured.Unstructured) bool { return definedKind(&crd) == gk })
 }
 
 // delete deletes exactly the object that was read. If only its version moved

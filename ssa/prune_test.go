@@ -218,3 +218,24 @@ func TestInventoryConflict(t *testing.T) {
 		t.Errorf("broken inventory: got %v", err)
 	}
 }
+
+// TestPruneStaleMapper: a mapper that looked before a kind was defined does not
+// make its objects orphans.
+func TestPruneStaleMapper(t *testing.T) {
+	c, _ := newClient(t)
+	group := c.Owner.Namespace + ".example.com"
+	crd := "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: widgets." + group + "}\n" +
+		"spec: {group: " + group + ", scope: Namespaced, names: {plural: widgets, kind: Widget}, versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}\n"
+	widget := "---\napiVersion: " + group + "/v1\nkind: Widget\nmetadata: {name: w}\n"
+	c.ID(objects(t, configMap("a", "1"))[0]) // the mapper looks
+	other, _ := clientFor(t, restConfig(t), "app", c.Owner.Namespace)
+	must(t)(other.Apply(t.Context(), objects(t, crd+widget), nil))
+	set := must(t)(c.Prune(t.Context(), objects(t, crd), nil))
+	if diff := cmp.Diff([]string{"Widget/w deleted"}, actions(set)); diff != "" || set.Changes[0].UID == "" {
+		t.Errorf("-want +got\n%s%v", diff, set.Changes)
+	}
+	if orphans, err := other.Orphans(t.Context()); err != nil || len(orphans) > 0 {
+		t.Errorf("%v %v", orphans, err)
+	}
+	must(t)(c.Prune(t.Context(), nil, nil))
+}
