@@ -33,8 +33,8 @@
 // The part proof has tables of its own. It plays the life of a thousand objects
 // of five kinds with a client that has a store and a prover, which answer without
 // asking, beside github.com/fluxcd/pkg/ssa as above and beside kubectl apply
-// --server-side, called in this process, each call with its settings and a cache
-// of discovery on disk but without its limit of requests:
+// --server-side, called in this process, each call with a cache of discovery
+// on disk but without its limit of requests a second:
 //
 //   - Times are the middle one of all passes, requests the most of one pass,
 //     the rest is the mean. Unchanged passes are made for three seconds, at

@@ -102,8 +102,8 @@ type life struct {
 // repeats is how often changed and cold are played.
 const repeats = 3
 
-// live plays the life of objects. What a contender does between its passes counts for the next of them.
-func live(ctx context.Context, fresh func(*rest.Config) (contender, error), config *rest.Config, objects []*unstructured.Unstructured) (l life, err error) {
+// live plays the life of objects, with unchanged passes for as long as measured says. What a contender does between its passes counts for the next of them.
+func live(ctx context.Context, fresh func(*rest.Config) (contender, error), config *rest.Config, objects []*unstructured.Unstructured, measured time.Duration) (l life, err error) {
 	m, err := newMeter(config)
 	if err != nil {
 		return l, err
@@ -130,7 +130,7 @@ func live(ctx context.Context, fresh func(*rest.Config) (contender, error), conf
 	if err != nil {
 		return l, fmt.Errorf("unchanged: %w", err)
 	}
-	if l.unchanged, err = m.passes(ctx, enough(first.time), always, reconcile); err != nil {
+	if l.unchanged, err = m.passes(ctx, enough(first.time, measured), always, reconcile); err != nil {
 		return l, fmt.Errorf("unchanged: %w", err)
 	}
 	another := func(i int) []*unstructured.Unstructured { return edited(objects, fmt.Sprint("value ", i)) }
@@ -171,8 +171,8 @@ func settle(ctx context.Context, w *wire, c contender, objects []*unstructured.U
 	return ctx.Err()
 }
 
-// enough returns how many passes of a length say something about their processor time, which is counted in hundredths
-// of a second.
-func enough(pass time.Duration) int {
-	return min(max(repeats, int(3*time.Second/max(pass, time.Millisecond))), 100)
+// enough returns how many passes of a length fill the time that is measured. Processor time is counted in hundredths of
+// a second.
+func enough(pass, measured time.Duration) int {
+	return min(max(repeats, int(measured/max(pass, time.Millisecond))), 100)
 }

@@ -13,6 +13,7 @@ import (
 // scale is how large the measurements of the proof are.
 type scale struct {
 	objects    int           // of the mixed set
+	measured   time.Duration // for passes over it when nothing changed
 	waiting    int           // Deployments that do not become ready
 	wait       time.Duration // for them
 	edits      int           // that are repaired
@@ -22,8 +23,8 @@ type scale struct {
 }
 
 var (
-	fullScale  = scale{objects: 1000, waiting: 100, wait: 11 * time.Second, edits: 100, dependants: 20, memory: []int{1000, 5000}, validated: 1000}
-	smallScale = scale{objects: 100, waiting: 10, wait: time.Second, edits: 10, dependants: 3, memory: []int{500}, validated: 100}
+	fullScale  = scale{objects: 1000, measured: 3 * time.Second, waiting: 100, wait: 11 * time.Second, edits: 100, dependants: 20, memory: []int{1000, 5000}, validated: 1000}
+	smallScale = scale{objects: 100, measured: time.Second, waiting: 10, wait: time.Second, edits: 10, dependants: 3, memory: []int{500}, validated: 100}
 )
 
 // measureProof measures what it takes to know that nothing has to be done, and compares it with what was aimed at.
@@ -35,7 +36,7 @@ func measureProof(ctx context.Context, sc scale) ([]*grid, error) {
 	lives, waits := make([]life, len(contenders)), make([]float64, len(contenders))
 	for i, c := range contenders {
 		err := withServer(ctx, nil, func(config *rest.Config) (err error) {
-			lives[i], err = live(ctx, c.new, config, mixed(sc.objects))
+			lives[i], err = live(ctx, c.new, config, mixed(sc.objects), sc.measured)
 			return err
 		})
 		if err == nil {

@@ -13,7 +13,7 @@ func TestProof(t *testing.T) {
 	var lives []life
 	for _, c := range contenders[:2] {
 		err := withServer(t.Context(), nil, func(config *rest.Config) error {
-			l, err := live(t.Context(), c.new, config, mixed(n))
+			l, err := live(t.Context(), c.new, config, mixed(n), 0)
 			lives = append(lives, l)
 			return err
 		})
@@ -53,7 +53,7 @@ func TestProof(t *testing.T) {
 func TestKubectl(t *testing.T) {
 	const n = 10
 	err := withServer(t.Context(), nil, func(config *rest.Config) error {
-		l, err := live(t.Context(), newKubectl, config, mixed(n))
+		l, err := live(t.Context(), newKubectl, config, mixed(n), 0)
 		if l.create.requests < n || l.unchanged.requests < n {
 			t.Errorf("%d and %d requests for %d objects", l.create.requests, l.unchanged.requests, n)
 		}
