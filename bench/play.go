@@ -102,7 +102,8 @@ type life struct {
 // repeats is how often changed and cold are played.
 const repeats = 3
 
-// live plays the life of objects, with unchanged passes for as long as measured says. What a contender does between its passes counts for the next of them.
+// live plays the life of objects, with unchanged passes for as long as measured says. What a contender does between its
+// passes counts for the next of them.
 func live(ctx context.Context, fresh func(*rest.Config) (contender, error), config *rest.Config, objects []*unstructured.Unstructured, measured time.Duration) (l life, err error) {
 	m, err := newMeter(config)
 	if err != nil {
