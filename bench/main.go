@@ -11,7 +11,7 @@ import (
 )
 
 // parts are the sections of the table, in its order.
-var parts = []string{"requests", "wait", "build"}
+var parts = []string{"requests", "wait", "build", "proof"}
 
 func main() {
 	only := flag.String("only", "", "the part to run: "+strings.Join(parts, ", ")+"; empty means all")
@@ -32,9 +32,9 @@ func main() {
 
 // run measures one part, or all, and prints the table.
 func run(ctx context.Context, only string, small bool) error {
-	open := kubePrometheus
+	open, size := kubePrometheus, fullScale
 	if small {
-		open = podinfo
+		open, size = podinfo, smallScale
 	}
 	in, err := open(ctx)
 	if err != nil {
@@ -42,6 +42,7 @@ func run(ctx context.Context, only string, small bool) error {
 	}
 	defer in.close() //nolint:errcheck // the figures are already taken
 	var t table
+	var grids []*grid
 	for _, part := range parts {
 		if only != "" && only != part {
 			continue
@@ -55,13 +56,19 @@ func run(ctx context.Context, only string, small bool) error {
 			rows, err = measureWait(ctx)
 		case "build":
 			rows, err = measureBuild(ctx, in)
+		case "proof":
+			grids, err = measureProof(ctx, size)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", part, err)
 		}
 		t = append(t, rows...)
 	}
-	fmt.Printf("%s: %d objects\n\n", in.name, len(in.objects))
-	fmt.Print(t.markdown())
+	if len(t) > 0 {
+		fmt.Printf("%s: %d objects\n\n%s", in.name, len(in.objects), t.markdown())
+	}
+	for _, g := range grids {
+		fmt.Printf("\n%s", g.markdown())
+	}
 	return nil
 }

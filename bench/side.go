@@ -49,6 +49,14 @@ type ours struct {
 }
 
 func newOurs(config *rest.Config) (side, error) {
+	client, err := newClient(config)
+	if err != nil {
+		return nil, err
+	}
+	return &ours{client: client}, nil
+}
+
+func newClient(config *rest.Config) (*ssa.Client, error) {
 	dyn, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -57,12 +65,12 @@ func newOurs(config *rest.Config) (side, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ours{client: &ssa.Client{
+	return &ssa.Client{
 		Dynamic:          dyn,
 		Mapper:           restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
 		Owner:            ssa.Owner{Name: ownerName, Namespace: ownerNamespace},
 		DefaultNamespace: ownerNamespace,
-	}}, nil
+	}, nil
 }
 
 func (s *ours) reconcile(ctx context.Context, objects []*unstructured.Unstructured) error {

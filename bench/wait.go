@@ -56,21 +56,7 @@ func waitForDeployments(ctx context.Context, newSide func(*rest.Config) (side, e
 func deployments(n int) []*unstructured.Unstructured {
 	var out []*unstructured.Unstructured
 	for i := range n {
-		name := fmt.Sprintf("app-%02d", i)
-		labels := map[string]any{"app": name}
-		out = append(out, &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "apps/v1",
-			"kind":       "Deployment",
-			"metadata":   map[string]any{"name": name, "namespace": ownerNamespace},
-			"spec": map[string]any{
-				"replicas": int64(2),
-				"selector": map[string]any{"matchLabels": labels},
-				"template": map[string]any{
-					"metadata": map[string]any{"labels": labels},
-					"spec":     map[string]any{"containers": []any{map[string]any{"name": "main", "image": "example.com/app:1"}}},
-				},
-			},
-		}})
+		out = append(out, deployment(fmt.Sprintf("app-%02d", i), 2))
 	}
 	return out
 }
