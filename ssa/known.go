@@ -1,7 +1,8 @@
 package ssa
 
 import (
-	"slices"
+	"encoding/binary"
+	"math/bits"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -86,14 +87,22 @@ func (c *Client) noteInventory(inventory *Inventory, entries []Entry) {
 	all.known[types.NamespacedName{Namespace: store.Namespace, Name: store.Name}] = inventoryState{version: inventory.Version, entries: digest}
 }
 
-// entriesSum is the digest of entries in any order, and of how they are marked.
+// entriesSum is the digest of entries in any order, and of how they are marked:
+// the sum of the digests of each.
 func (c *Client) entriesSum(entries []Entry) sum {
-	sorted := slices.SortedFunc(slices.Values(entries), func(a, b Entry) int { return a.Object.Compare(b.Object) })
-	buf := appendText(nil, c.applySet())
-	for _, e := range sorted {
+	var buf []byte
+	var high, low, carry uint64
+	for _, e := range entries {
+		buf = buf[:0]
 		for _, part := range []string{e.Object.Group, e.Object.Kind, e.Object.Namespace, e.Object.Name, e.Version} {
 			buf = appendText(buf, part)
 		}
+		one := sumOf(buf)
+		low, carry = bits.Add64(low, binary.BigEndian.Uint64(one[8:]), 0)
+		high, _ = bits.Add64(high, binary.BigEndian.Uint64(one[:8]), carry)
 	}
-	return sumOf(buf)
+	buf = appendText(buf[:0], c.applySet())
+	buf = binary.BigEndian.AppendUint64(buf, high)
+	buf = binary.BigEndian.AppendUint64(buf, low)
+	return sumOf(binary.AppendUvarint(buf, uint64(len(entries))))
 }

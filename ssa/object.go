@@ -19,12 +19,16 @@ type ObjectID struct {
 
 // IDOf returns the identity of obj.
 func IDOf(obj *unstructured.Unstructured) ObjectID {
-	return ObjectID{
-		Group:     obj.GroupVersionKind().Group,
-		Kind:      obj.GetKind(),
-		Namespace: obj.GetNamespace(),
-		Name:      obj.GetName(),
+	var id ObjectID
+	metadata, _ := obj.Object["metadata"].(map[string]any) // what is missing or of another type is empty
+	id.Kind, _ = obj.Object["kind"].(string)
+	id.Namespace, _ = metadata["namespace"].(string)
+	id.Name, _ = metadata["name"].(string)
+	apiVersion, _ := obj.Object["apiVersion"].(string)
+	if gv, err := schema.ParseGroupVersion(apiVersion); err == nil {
+		id.Group = gv.Group
 	}
+	return id
 }
 
 // String returns the identity for people: "Deployment/shop/web",
@@ -48,12 +52,16 @@ func (id ObjectID) GroupKind() schema.GroupKind {
 
 // Compare orders identities by group, kind, namespace and name, for [slices.SortFunc].
 func (id ObjectID) Compare(other ObjectID) int {
-	return cmp.Or(
-		cmp.Compare(id.Group, other.Group),
-		cmp.Compare(id.Kind, other.Kind),
-		cmp.Compare(id.Namespace, other.Namespace),
-		cmp.Compare(id.Name, other.Name),
-	)
+	if id.Group != other.Group {
+		return cmp.Compare(id.Group, other.Group)
+	}
+	if id.Kind != other.Kind {
+		return cmp.Compare(id.Kind, other.Kind)
+	}
+	if id.Namespace != other.Namespace {
+		return cmp.Compare(id.Namespace, other.Namespace)
+	}
+	return cmp.Compare(id.Name, other.Name)
 }
 
 // Encode returns the identity in the form Flux stores in status.inventory:

@@ -101,7 +101,12 @@ func inOrder(objs []*unstructured.Unstructured) {
 		}
 		all[i] = keyed{r, id, obj}
 	}
-	slices.SortStableFunc(all, func(a, b keyed) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.id.Compare(b.id)) })
+	slices.SortFunc(all, func(a, b keyed) int {
+		if a.rank != b.rank {
+			return a.rank - b.rank
+		}
+		return a.id.Compare(b.id)
+	})
 	for i := range all {
 		objs[i] = all[i].obj
 	}

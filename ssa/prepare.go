@@ -86,7 +86,7 @@ func expand(obj *unstructured.Unstructured) ([]*unstructured.Unstructured, error
 // need not change it shares with obj.
 func desired(obj *unstructured.Unstructured, marks map[string]string) (*unstructured.Unstructured, error) {
 	obj = &unstructured.Unstructured{Object: maps.Clone(obj.Object)}
-	if !strings.EqualFold(obj.GetKind(), "CustomResourceDefinition") || obj.GroupVersionKind().Group != "apiextensions.k8s.io" {
+	if !isCRD(IDOf(obj)) {
 		delete(obj.Object, "status")
 	}
 	metadata, _ := obj.Object["metadata"].(map[string]any) // checked, it has a name
@@ -113,7 +113,8 @@ func check(obj *unstructured.Unstructured) error {
 			errs = append(errs, fmt.Errorf("%w: it has no %s", ErrInvalid, field))
 		}
 	}
-	if _, err := schema.ParseGroupVersion(obj.GetAPIVersion()); err != nil {
+	apiVersion, _ := obj.Object["apiVersion"].(string)
+	if _, err := schema.ParseGroupVersion(apiVersion); err != nil {
 		errs = append(errs, fmt.Errorf("%w: %w", ErrInvalid, err))
 	}
 	metadata, _ := obj.Object["metadata"].(map[string]any) // without one it has no name

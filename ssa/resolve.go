@@ -20,10 +20,10 @@ type resolver struct {
 type typeMeta struct{ apiVersion, kind string }
 
 type resolvedKind struct {
-	group, version string
-	mapping        *meta.RESTMapping // nil while only the set itself defines the kind
-	scope          meta.RESTScopeName
-	err            error
+	version string
+	mapping *meta.RESTMapping // nil while only the set itself defines the kind
+	scope   meta.RESTScopeName
+	err     error
 }
 
 // resolved is an object of a set.
@@ -40,13 +40,15 @@ func (c *Client) resolver(objs []*unstructured.Unstructured) *resolver {
 // resolve returns the identity of an object as far as it can be told, even with
 // an error.
 func (r *resolver) resolve(obj *unstructured.Unstructured) (resolved, error) {
-	key := typeMeta{obj.GetAPIVersion(), obj.GetKind()}
+	var key typeMeta
+	key.apiVersion, _ = obj.Object["apiVersion"].(string) // checked
+	key.kind, _ = obj.Object["kind"].(string)
 	kind, known := r.kinds[key]
 	if !known {
 		kind = r.kind(obj.GroupVersionKind())
 		r.kinds[key] = kind
 	}
-	id := ObjectID{Group: kind.group, Kind: key.kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}
+	id := IDOf(obj)
 	err := kind.err
 	switch {
 	case err != nil:
@@ -69,7 +71,7 @@ func (r *resolver) kind(gvk schema.GroupVersionKind) resolvedKind {
 		meta.MaybeResetRESTMapper(r.client.Mapper)
 		m, err = r.client.mapping(gvk.GroupKind(), gvk.Version)
 	}
-	out := resolvedKind{group: gvk.Group, version: gvk.Version, mapping: m, err: err}
+	out := resolvedKind{version: gvk.Version, mapping: m, err: err}
 	switch {
 	case err == nil:
 		out.scope = m.Scope.Name()

@@ -280,7 +280,9 @@ func TestWebhookGoesUnseen(t *testing.T) {
 // which knows nothing of webhooks, because the watch of the kind has a gap.
 func TestProofIsNoCure(t *testing.T) {
 	inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
-		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) { return true, "" })
+		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) {
+			return true, ""
+		})
 		s.settle(configMap("a", "1"), "a")
 		if _, err := s.gate.Interface.Resource(webhookConfigurations).Create(t.Context(), webhook(), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
@@ -298,7 +300,9 @@ func TestProofIsNoCure(t *testing.T) {
 // server within hours.
 func TestProofAges(t *testing.T) {
 	inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
-		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) { return true, "" })
+		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) {
+			return true, ""
+		})
 		store := s.Store
 		s.Store = nil
 		s.apply(configMap("a", "1"), "a", ssa.VerifyAlways)
