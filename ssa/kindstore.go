@@ -227,9 +227,10 @@ func (k *kindStore) vanish() {
 	}
 }
 
-// wait returns when the objects were read and events are coming, or with false if
-// that takes long, or the server refuses, or ctx or the store ends.
-func (k *kindStore) wait(ctx context.Context) bool {
+// wait returns when the objects were read, or when that takes long, or the server
+// refuses, or ctx or the store ends. It reports whether they were ever read, and
+// whether events are coming now.
+func (k *kindStore) wait(ctx context.Context) (listed, online bool) {
 	const patience = 10 * time.Second
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -242,7 +243,7 @@ func (k *kindStore) wait(ctx context.Context) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.listed && k.online
+	return k.listed, k.listed && k.online
 }
 
 // reader is told the states of some objects of one owner.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,7 +98,7 @@ func (g *gate) close(onWatch, onList error) {
 // after each.
 type counted struct {
 	dynamic.Interface
-	applies int
+	applies atomic.Int64
 	after   func(context.Context, dynamic.ResourceInterface, *unstructured.Unstructured, metav1.ApplyOptions) (*unstructured.Unstructured, error)
 }
 
@@ -120,7 +121,7 @@ func (r countedResource) Namespace(n string) dynamic.ResourceInterface {
 }
 
 func (r countedNamespace) Apply(ctx context.Context, name string, obj *unstructured.Unstructured, o metav1.ApplyOptions, sub ...string) (*unstructured.Unstructured, error) {
-	r.c.applies++
+	r.c.applies.Add(1)
 	out, err := r.ResourceInterface.Apply(ctx, name, obj, o, sub...)
 	if err == nil && r.c.after != nil {
 		return r.c.after(ctx, r.ResourceInterface, out, o)
@@ -166,12 +167,12 @@ func inStillness(t *testing.T, resource schema.GroupVersionResource, f func(t *t
 // applies it took.
 func (s *still) apply(manifests, name string, verify ssa.Verify) (ssa.Change, int) {
 	s.t.Helper()
-	before := s.sent.applies
+	before := s.sent.applies.Load()
 	set, err := s.Apply(s.t.Context(), objects(s.t, manifests), &ssa.ApplyOptions{Verify: verify})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return set.Changes[slices.IndexFunc(set.Changes, func(c ssa.Change) bool { return c.Object.Name == name })], s.sent.applies - before
+	return set.Changes[slices.IndexFunc(set.Changes, func(c ssa.Change) bool { return c.Object.Name == name })], int(s.sent.applies.Load() - before)
 }
 
 // settle applies until it takes no request.
@@ -223,8 +224,9 @@ func (s *still) drifts(manifests string, verify ssa.Verify, f func()) []string {
 // taken for unchanged afterwards.
 func TestGhost(t *testing.T) {
 	inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
+		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) { return true, "" })
 		s.settle(configMap("a", "1"), "a")
-		s.gate.close(apierrors.NewResourceExpired("too old"), apierrors.NewServiceUnavailable("down"))
+		s.gate.close(apierrors.NewResourceExpired("too old"), nil)
 		time.Sleep(time.Second)
 		both := configMap("a", "1") + configMap("b", "1")
 		s.apply(both, "b", ssa.VerifyAuto)
@@ -388,7 +390,7 @@ func TestWatchEverything(t *testing.T) {
 		inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
 			s.settle(configMap("a", "1"), "a")
 			told := s.drifts(configMap("a", "1"), ssa.VerifyAuto, func() {
-				s.gate.close(apierrors.NewResourceExpired("too old"), apierrors.NewServiceUnavailable("down"))
+				s.gate.close(apierrors.NewResourceExpired("too old"), nil)
 				time.Sleep(time.Second)
 				obj, err := s.configMaps().Get(t.Context(), "a", metav1.GetOptions{})
 				if err == nil {

@@ -253,7 +253,10 @@ func (w *waiter) follow(ctx context.Context, streams []*kindStream, errs []error
 // them.
 func (w *waiter) subscribe(ctx context.Context, m *meta.RESTMapping, group []ObjectID) bool {
 	k := w.client.Store.kind(m)
-	if k == nil || !k.wait(ctx) {
+	if k == nil {
+		return false
+	}
+	if _, online := k.wait(ctx); !online {
 		return false
 	}
 	cancel, refused := k.subscribe(w.client.Owner.String(), group, func(id ObjectID, r *record) { w.tellRecord(ctx, id, r) })

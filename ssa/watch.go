@@ -139,7 +139,10 @@ func (c *Client) watchKind(ctx context.Context, k *watched, d *detector) error {
 // if the store does not follow the kind, or no longer does.
 func (c *Client) watchStore(ctx context.Context, k *watched, d *detector) bool {
 	kind := c.Store.kind(k.mapping)
-	if kind == nil || !kind.wait(ctx) {
+	if kind == nil {
+		return false
+	}
+	if listed, _ := kind.wait(ctx); !listed { // what happens while it is not connected it tells later
 		return ctx.Err() != nil
 	}
 	manager := c.manager()
