@@ -224,7 +224,9 @@ func (s *still) drifts(manifests string, verify ssa.Verify, f func()) []string {
 // taken for unchanged afterwards.
 func TestGhost(t *testing.T) {
 	inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
-		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) { return true, "" })
+		s.Prover = ssa.ProverFunc(func(context.Context, *unstructured.Unstructured, *unstructured.Unstructured, string) (bool, string) {
+			return true, ""
+		})
 		s.settle(configMap("a", "1"), "a")
 		s.gate.close(apierrors.NewResourceExpired("too old"), nil)
 		time.Sleep(time.Second)
