@@ -494,3 +494,21 @@ func TestRestored(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstListExpires: a list that takes the server too long is begun again, and
+// not after a minute.
+func TestFirstListExpires(t *testing.T) {
+	inStillness(t, configMapsGVR, func(t *testing.T, s *still) {
+		s.gate.close(nil, apierrors.NewResourceExpired("too old"))
+		s.apply(configMap("a", "1"), "a", ssa.VerifyAuto)
+		time.Sleep(time.Second)
+		s.gate.close(nil, nil)
+		for range 3 {
+			time.Sleep(5 * time.Second)
+			s.apply(configMap("a", "1"), "a", ssa.VerifyAuto)
+		}
+		if _, n := s.apply(configMap("a", "1"), "a", ssa.VerifyAuto); n != 0 {
+			t.Error("the store knows nothing yet")
+		}
+	})
+}

@@ -375,7 +375,7 @@ const notRead = "not read yet"
 func (s *kindStream) first(ctx context.Context) error {
 	for pause := 200 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := s.list(ctx)
-		if err == nil || ctx.Err() != nil || !isTransient(err) {
+		if err == nil || ctx.Err() != nil || !isTransient(err) && !isGap(err) { // a list in pages may take too long for the server
 			return objectError("watch", s.objects[0], err)
 		}
 		select {

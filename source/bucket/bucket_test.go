@@ -202,6 +202,7 @@ func TestChanges(t *testing.T) {
 		"replaced": func() { f.put("b=4") },
 		"deleted":  func() { _ = f.srv.Delete("deploy", "b") },
 	} {
+		f.put("b=2")
 		rev, err := src.Resolve(t.Context())
 		if err != nil {
 			t.Fatal(err)
