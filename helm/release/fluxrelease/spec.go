@@ -38,8 +38,8 @@ import (
 // defaults of Flux. Post-renderers, common metadata and the cluster are the
 // caller's to add. Without a chart the release can be uninstalled only.
 //
-// A request to reset the failures, by annotation, is noted in the status of the
-// object.
+// Requests by annotation to reset the failures and to force an upgrade count once:
+// they are noted in the status of the object, which the caller stores.
 func Desired(o *helmv2.HelmRelease, chart *helm.Chart, values map[string]any) *release.Desired {
 	helmv2.ShouldHandleResetRequest(o)
 	install, upgrade, rollback, uninstall, test := o.GetInstall(), o.GetUpgrade(), o.GetRollback(), o.GetUninstall(), o.GetTest()
