@@ -374,8 +374,12 @@ func TestStoreContest(t *testing.T) {
 			if resting++; resting == 1 && (!strings.Contains(change.Reason, "fighter changed data.key, repaired 1 times") || set.Objects() == nil) {
 				t.Errorf("contested: %v", change)
 			}
-			if _, requests := f.pass(t, objs); len(requests) > 0 && time.Now().Before(change.Rival.Until) {
+			again, requests := f.pass(t, objs)
+			if len(requests) > 0 && time.Now().Before(change.Rival.Until) {
 				t.Fatalf("a rest sends %v", requests)
+			}
+			if again := again.Changes[0]; again.Action == ssa.Configured { // the rest was over meanwhile
+				rivals = append(rivals, again.Rival)
 			}
 		default:
 			t.Fatal(set.Changes)
