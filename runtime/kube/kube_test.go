@@ -164,7 +164,7 @@ func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization
 	install(t, config)
 	w := &world{t: t, namespace: env.Namespace, logic: &logic{step: succeed, finalize: succeed, passes: map[string]int{}}, events: make(chan string, 1000)}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next, w} })
-	mgr, err := manager.New(config, manager.Options{
+	mgr, err := kube.NewManager(config, manager.Options{
 		Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"},
 		Cache: cache.Options{DefaultNamespaces: map[string]cache.Config{env.Namespace: {}}},
 	})

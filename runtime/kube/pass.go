@@ -56,6 +56,9 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		c.options.Log.Error("the object was not read", "object", describe(c.gvk.Kind, p.Key), "error", err)
 		return rt.Fail(err)
 	}
+	if why := obj.GetAnnotations()[unreadable]; why != "" {
+		return c.unreadable(ctx, obj, p, why)
+	}
 	deleting := obj.GetDeletionTimestamp() != nil
 	if deleting && !controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
 		return rt.OK() // others have still to clean up
@@ -77,6 +80,14 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		return c.free(ctx, obj)
 	}
 	return c.finish(ctx, obj, w, pass, result)
+}
+
+// unreadable stalls an object whose spec its type cannot hold. What the spec
+// says about deletion is not known either, so its finalizer stays.
+func (c *Controller[T]) unreadable(ctx context.Context, obj T, p rt.Pass[client.ObjectKey], why string) rt.Result {
+	w := &writer[T]{c: c, before: obj.DeepCopyObject().(T)} //nolint:forcetypeassert // a copy has the type
+	pass := &Pass{Pass: p, event: func(e Event) { c.options.Event(ctx, obj, e) }}
+	return c.finish(ctx, obj, w, pass, Stall("InvalidSpec", errors.New(why)))
 }
 
 // deadline returns when the pass must come to an end. A pass that goes on
