@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -108,6 +109,12 @@ type Watch struct {
 	// Changed reports whether a change matters; nil means that every change
 	// does. Objects that appear or are deleted always matter.
 	Changed func(old, new client.Object) bool
+	// ByName watches the metadata of each object that something refers to, and
+	// no other object of the kind: for Secrets and ConfigMaps, of which there
+	// are many that do not matter. Object is a metav1.PartialObjectMetadata
+	// then, and Changed nil. It costs one request for each object that is
+	// referred to, a watch that stays open, and nothing for the others.
+	ByName bool
 }
 
 // Observation is one pass, for metrics.
@@ -133,11 +140,15 @@ type Controller[T Object] struct {
 	options Options[T]
 	loop    *rt.Loop[client.ObjectKey]
 
-	index   *index
-	mu      sync.Mutex
-	written map[client.ObjectKey]T
-	waiting map[client.ObjectKey]struct{} // hold back for a dependency
-	asked   map[client.ObjectKey]string   // newest request token that was passed on
+	index *index
+	names *names
+	// referring keeps the index and the watches by name together
+	referring sync.Mutex
+	mu        sync.Mutex
+	written   map[client.ObjectKey]T
+	waiting   map[client.ObjectKey]struct{} // hold back for a dependency
+	asked     map[client.ObjectKey]string   // newest request token that was passed on
+	settling  map[client.ObjectKey]rt.Cause // passes that wait for watches, and why they began
 	// deadlines of passes that have begun
 	deadlines map[client.ObjectKey]time.Time
 }
@@ -146,18 +157,15 @@ type Controller[T Object] struct {
 // in the scheme of the manager, and adds it to the manager: it runs while the
 // manager is the leader, and ends with it.
 func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T], opts Options[T]) (*Controller[T], error) {
-	if opts.Schedule == nil {
-		return nil, errors.New("kube: Options.Schedule is required")
-	}
 	typ := reflect.TypeFor[T]()
-	if typ.Kind() != reflect.Pointer {
-		return nil, fmt.Errorf("kube: %v is no pointer to a struct", typ)
+	if err := opts.validate(typ, logic); err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
 	}
 	c := &Controller[T]{
 		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(),
 		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
 		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
-		deadlines: map[client.ObjectKey]time.Time{},
+		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{},
 	}
 	var err error
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
@@ -169,10 +177,36 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	if err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
+	if c.names, err = newNames(mgr, opts.Watches, c.referenced, c.options.Log); err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
+	}
 	if err := c.feed(ctx, mgr); err != nil {
 		return nil, fmt.Errorf("kube: watch %s: %w", c.gvk.Kind, err)
 	}
 	return c, mgr.Add(c)
+}
+
+// validate returns all that is wrong with the parameters of Add.
+func (o Options[T]) validate(typ reflect.Type, logic Reconciler[T]) error {
+	var errs []error
+	if typ.Kind() != reflect.Pointer {
+		errs = append(errs, fmt.Errorf("%v is no pointer to a struct", typ))
+	}
+	if logic == nil {
+		errs = append(errs, errors.New("the Reconciler is nil"))
+	}
+	if o.Schedule == nil {
+		errs = append(errs, errors.New("Options.Schedule is required"))
+	}
+	for i, w := range o.Watches {
+		switch _, metadata := w.Object.(*metav1.PartialObjectMetadata); {
+		case w.Object == nil:
+			errs = append(errs, fmt.Errorf("Options.Watches[%d] has no Object", i))
+		case w.ByName && (!metadata || w.Changed != nil):
+			errs = append(errs, fmt.Errorf("Options.Watches[%d]: %T is watched by name, so it has to be a metav1.PartialObjectMetadata without Changed", i, w.Object))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (o Options[T]) withDefaults() Options[T] {
@@ -198,7 +232,11 @@ func (o Options[T]) withDefaults() Options[T] {
 }
 
 // Start runs the controller until ctx ends. The manager calls it.
-func (c *Controller[T]) Start(ctx context.Context) error { return c.loop.Run(ctx) }
+func (c *Controller[T]) Start(ctx context.Context) error {
+	c.names.run(ctx)
+	defer c.names.stop()
+	return c.loop.Run(ctx)
+}
 
 // NeedLeaderElection says that only the leader reconciles.
 func (c *Controller[T]) NeedLeaderElection() bool { return true }
@@ -223,6 +261,7 @@ func (c *Controller[T]) forget(key client.ObjectKey) {
 	delete(c.waiting, key)
 	delete(c.asked, key)
 	delete(c.deadlines, key)
+	delete(c.settling, key)
 	c.mu.Unlock()
 	if c.options.Observe != nil {
 		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: key, Gone: true})

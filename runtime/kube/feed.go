@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -36,6 +37,9 @@ func (c *Controller[T]) feed(ctx context.Context, mgr manager.Manager) error {
 		}
 		if gvk == c.gvk {
 			return fmt.Errorf("Options.Watches holds %s itself: use Options.DependsOn", gvk.Kind)
+		}
+		if w.ByName {
+			continue
 		}
 		tell := func(o client.Object) {
 			c.referenced(Reference{gvk.GroupKind(), client.ObjectKeyFromObject(o)})
@@ -100,7 +104,7 @@ func (c *Controller[T]) seen(o, before any) {
 		return
 	}
 	key := client.ObjectKeyFromObject(obj)
-	c.index.set(key, append(c.options.References(obj), c.dependencies(obj)...))
+	c.refer(key, append(c.options.References(obj), c.dependencies(obj)...))
 	if err := c.loop.Set(key, c.spec(obj)); err != nil {
 		c.options.Log.Error("an object is not reconciled", "object", describe(c.gvk.Kind, key), "error", err)
 	}
@@ -130,7 +134,7 @@ func (c *Controller[T]) gone(o any) {
 		return
 	}
 	key := client.ObjectKeyFromObject(obj)
-	c.index.set(key, nil)
+	c.refer(key, nil)
 	c.loop.Delete(key)
 	c.forget(key)
 	c.release(key)
@@ -156,6 +160,44 @@ func (c *Controller[T]) referenced(ref Reference) {
 	for _, key := range append(c.index.users(ref), c.index.users(all)...) {
 		c.loop.Trigger(key, nil)
 	}
+}
+
+// refer replaces the references of an object.
+func (c *Controller[T]) refer(key client.ObjectKey, refs []Reference) {
+	c.referring.Lock()
+	defer c.referring.Unlock()
+	c.names.follow(c.index.set(key, refs))
+}
+
+// settle has a pass wait until the watches by name of what it refers to have
+// begun, so that no change after it is missed. Afterwards the pass has the
+// reasons that it began with.
+func (c *Controller[T]) settle(obj T, p *rt.Pass[client.ObjectKey]) (rt.Result, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	why, waited := c.settling[p.Key]
+	delete(c.settling, p.Key)
+	if p.Why == rt.CauseWoken {
+		if waited {
+			p.Why = why
+		}
+		return rt.Result{}, false
+	}
+	open := c.names.unsettled(c.options.References(obj))
+	if len(open) == 0 {
+		return rt.Result{}, false
+	}
+	c.settling[p.Key] = p.Why
+	return rt.Wait("the watches of what it refers to", rt.WakeWhen(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		for _, settled := range open {
+			select {
+			case <-settled:
+			case <-ctx.Done():
+			}
+		}
+	})), true
 }
 
 // dependencies returns the dependencies of an object as references.
@@ -190,26 +232,33 @@ func newIndex() *index {
 	return &index{to: map[client.ObjectKey][]Reference{}, from: map[Reference]map[client.ObjectKey]struct{}{}}
 }
 
-// set replaces the references of key.
-func (x *index) set(key client.ObjectKey, refs []Reference) {
+// set replaces the references of key, and returns those that are new to all
+// objects, and those that none has any more.
+func (x *index) set(key client.ObjectKey, refs []Reference) (added, removed []Reference) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, ref := range x.to[key] {
-		if delete(x.from[ref], key); len(x.from[ref]) == 0 {
-			delete(x.from, ref)
-		}
-	}
+	before := x.to[key]
 	delete(x.to, key)
-	if len(refs) == 0 {
-		return
+	if len(refs) > 0 {
+		x.to[key] = refs
 	}
-	x.to[key] = refs
 	for _, ref := range refs {
 		if x.from[ref] == nil {
 			x.from[ref] = map[client.ObjectKey]struct{}{}
+			added = append(added, ref)
 		}
 		x.from[ref][key] = struct{}{}
 	}
+	for _, ref := range before {
+		if slices.Contains(refs, ref) {
+			continue
+		}
+		if delete(x.from[ref], key); len(x.from[ref]) == 0 {
+			delete(x.from, ref)
+			removed = append(removed, ref)
+		}
+	}
+	return added, removed
 }
 
 // users returns the objects that refer to ref.

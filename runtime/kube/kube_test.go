@@ -156,7 +156,7 @@ func install(t *testing.T, config *rest.Config) {
 	}
 }
 
-func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization])) *world {
+func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization]), configure ...func(*rest.Config)) *world {
 	t.Helper()
 	env := testenv.Start(t)
 	config := rest.CopyConfig(env.Config())
@@ -164,6 +164,9 @@ func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization
 	install(t, config)
 	w := &world{t: t, namespace: env.Namespace, logic: &logic{step: succeed, finalize: succeed, passes: map[string]int{}}, events: make(chan string, 1000)}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next, w} })
+	for _, f := range configure {
+		f(config)
+	}
 	mgr, err := kube.NewManager(config, manager.Options{
 		Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"},
 		Cache: cache.Options{DefaultNamespaces: map[string]cache.Config{env.Namespace: {}}},

@@ -63,6 +63,11 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 	if deleting && !controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
 		return rt.OK() // others have still to clean up
 	}
+	if !deleting {
+		if wait, ok := c.settle(obj, &p); ok {
+			return wait
+		}
+	}
 	if err := c.claim(ctx, obj, deleting); err != nil {
 		c.options.Log.Error("the finalizer was not written", "object", describe(c.gvk.Kind, p.Key), "error", err)
 		return rt.Fail(err)
