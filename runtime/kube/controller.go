@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -62,9 +63,13 @@ type Options[T Object] struct {
 	// DependsOn lists objects of the same kind that must be ready first; nil
 	// means none.
 	DependsOn func(obj T) []client.ObjectKey
-	// Depends says more about a dependency that is ready: an error holds obj
-	// back. nil means that ready is enough.
-	Depends func(obj, dependency T) error
+	// Depends decides whether a dependency that exists is ready; nil means
+	// status.IsReady. An error that is terminal, see rt.IsTerminal, stalls obj;
+	// any other holds it back until the dependency changes. The message says
+	// what is missing, the dependency included; an error with a method
+	// "Reason() string" has its own reason for the condition. See
+	// runtime/depend for expressions.
+	Depends func(ctx context.Context, obj, dependency T) error
 	// References lists the objects that obj needs, among those of Watches.
 	References func(obj T) []Reference
 	// Watches are the kinds of References: an event of an object begins a pass
@@ -148,6 +153,7 @@ type Controller[T Object] struct {
 	written   map[client.ObjectKey]T
 	waiting   map[client.ObjectKey]struct{} // hold back for a dependency
 	asked     map[client.ObjectKey]string   // newest request token that was passed on
+	parked    map[client.ObjectKey]string   // passes that wait, and for what
 	settling  map[client.ObjectKey]rt.Cause // passes that wait for watches, and why they began
 	// deadlines of passes that have begun
 	deadlines map[client.ObjectKey]time.Time
@@ -165,7 +171,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(),
 		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
 		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
-		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{},
+		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]string{},
 	}
 	var err error
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
@@ -183,7 +189,32 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	if err := c.feed(ctx, mgr); err != nil {
 		return nil, fmt.Errorf("kube: watch %s: %w", c.gvk.Kind, err)
 	}
+	if err := c.writable(ctx, mgr); err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
+	}
 	return c, mgr.Add(c)
+}
+
+// writable returns an error if the API server would drop every status.
+func (c *Controller[T]) writable(ctx context.Context, mgr manager.Manager) error {
+	mapping, err := mgr.GetRESTMapper().RESTMapping(c.gvk.GroupKind(), c.gvk.Version)
+	if err != nil {
+		return err
+	}
+	d, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return err
+	}
+	resources, err := d.ServerResourcesForGroupVersionWithContext(ctx, c.gvk.GroupVersion().String())
+	if err != nil {
+		return fmt.Errorf("resources of %s: %w", c.gvk.GroupVersion(), err)
+	}
+	for _, r := range resources.APIResources {
+		if r.Name == mapping.Resource.Resource+"/status" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s of %s has no status subresource, so that its status cannot be written apart: its definition needs \"subresources: {status: {}}\"", c.gvk.Kind, c.gvk.GroupVersion())
 }
 
 // validate returns all that is wrong with the parameters of Add.
@@ -262,6 +293,7 @@ func (c *Controller[T]) forget(key client.ObjectKey) {
 	delete(c.asked, key)
 	delete(c.deadlines, key)
 	delete(c.settling, key)
+	delete(c.parked, key)
 	c.mu.Unlock()
 	if c.options.Observe != nil {
 		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: key, Gone: true})

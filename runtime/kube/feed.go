@@ -18,9 +18,6 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/status"
 )
 
-// RequestedAt is the annotation whose change begins a pass.
-const RequestedAt = "reconcile.fluxcd.io/requestedAt"
-
 // feed has the informers tell the loop.
 func (c *Controller[T]) feed(ctx context.Context, mgr manager.Manager) error {
 	if err := handle(ctx, mgr, c.make(), toolscache.ResourceEventHandlerDetailedFuncs{
@@ -124,7 +121,7 @@ func (c *Controller[T]) newToken(key client.ObjectKey, token string, obj T) bool
 		return false
 	}
 	c.asked[key] = token
-	return handled(obj) != token
+	return handled(obj, "LastHandledReconcileAt") != token
 }
 
 // gone tells the loop that an object does not exist any more.

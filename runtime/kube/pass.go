@@ -27,6 +27,14 @@ type Pass struct {
 	// Suspended reports that the object is suspended, which only a pass that
 	// finalizes meets.
 	Suspended bool
+	// Reset reports that a reset was requested, as Force does for a forced pass:
+	// by an annotation, [ResetAt] or [ForceAt], of the same value as
+	// [RequestedAt], neither of which was answered before. Both stay set when
+	// the pass goes on after a wait.
+	Reset bool
+	// Interrupted is what the pass before was waiting for, when this one began
+	// instead of going on with it; else it is empty.
+	Interrupted string
 
 	event  func(Event)
 	record func(ctx context.Context) error
@@ -73,10 +81,13 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		return rt.Fail(err)
 	}
 	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
-	w := &writer[T]{c: c, before: before, token: obj.GetAnnotations()[RequestedAt]}
+	requests := requestsOf(obj)
+	w := &writer[T]{c: c, before: before, requests: requests}
 	schedule := c.options.Schedule(obj)
+	p.Force = requests.force
 	pass := &Pass{
 		Pass: p, Began: time.Now(), Deadline: c.deadline(p, schedule.Timeout), Suspended: schedule.Suspend,
+		Reset: requests.reset, Interrupted: c.interrupted(p),
 		event:  func(e Event) { c.options.Event(ctx, obj, e) },
 		record: func(ctx context.Context) error { return w.write(ctx, obj, status.Change{}) },
 	}
@@ -93,6 +104,27 @@ func (c *Controller[T]) unreadable(ctx context.Context, obj T, p rt.Pass[client.
 	w := &writer[T]{c: c, before: obj.DeepCopyObject().(T)} //nolint:forcetypeassert // a copy has the type
 	pass := &Pass{Pass: p, event: func(e Event) { c.options.Event(ctx, obj, e) }}
 	return c.finish(ctx, obj, w, pass, Stall("InvalidSpec", errors.New(why)))
+}
+
+// park remembers what a pass waits for.
+func (c *Controller[T]) park(key client.ObjectKey, result Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.parked, key); result.outcome.Kind == status.Progressing {
+		c.parked[key] = result.outcome.Message
+	}
+}
+
+// interrupted returns what the pass before was waiting for, unless this is it.
+func (c *Controller[T]) interrupted(p rt.Pass[client.ObjectKey]) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what := c.parked[p.Key]
+	delete(c.parked, p.Key)
+	if p.Why == rt.CauseWoken {
+		return ""
+	}
+	return what
 }
 
 // deadline returns when the pass must come to an end. A pass that goes on
@@ -150,13 +182,14 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	}
 	was := status.Get(w.first(), status.Ready)
 	observed := status.Finish(obj, result.outcome)
+	c.park(pass.Key, result)
 	if result.outcome.Kind == status.Progressing {
-		w.token = "" // the pass goes on
+		w.requests = requests{} // the pass goes on
 	}
 	// The time of the pass may be over; that must not keep it from being told.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	err := w.write(ctx, obj, status.Change{Observed: observed, Token: w.token})
+	err := w.write(ctx, obj, w.requests.change(observed))
 	if err := client.IgnoreNotFound(err); err != nil { // where it is gone there is nobody to tell
 		c.options.Log.Error("status was not written", "object", describe(c.gvk.Kind, pass.Key), "error", err)
 		if result.outcome.Kind != status.Failed {
@@ -205,9 +238,22 @@ func (c *Controller[T]) hold(ctx context.Context, obj T) (Result, bool) {
 		return Stall(status.ReasonDependencyNotReady, cycle), true
 	}
 	for _, need := range needs {
-		if err := c.met(ctx, obj, need); err != nil {
-			return NotYet(status.ReasonDependencyNotReady, err.Error(), c.options.RetryDependency), true
+		err := c.met(ctx, obj, need)
+		if err == nil {
+			continue
 		}
+		reason := status.ReasonDependencyNotReady
+		var own interface {
+			error
+			Reason() string
+		}
+		if errors.As(err, &own) {
+			reason = own.Reason()
+		}
+		if rt.IsTerminal(err) {
+			return Stall(reason, err), true
+		}
+		return NotYet(reason, err.Error(), c.options.RetryDependency), true
 	}
 	c.mu.Lock()
 	delete(c.waiting, key)
@@ -223,10 +269,10 @@ func (c *Controller[T]) met(ctx context.Context, obj T, need client.ObjectKey) e
 		return fmt.Errorf("dependency %s does not exist", describe(c.gvk.Kind, need))
 	case err != nil:
 		return err
+	case c.options.Depends != nil:
+		return c.options.Depends(ctx, obj, dep)
 	case !status.IsReady(dep):
 		return fmt.Errorf("dependency %s is not ready", describe(c.gvk.Kind, need))
-	case c.options.Depends != nil:
-		return c.options.Depends(obj, dep)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -75,11 +73,11 @@ func (c *Controller[T]) patch(ctx context.Context, base, obj T) error {
 
 // writer writes the status of an object, at most what has changed.
 type writer[T Object] struct {
-	c      *Controller[T]
-	before T // as the API server has it
-	start  T // as the pass found it
-	saved  bool
-	token  string
+	c        *Controller[T]
+	before   T // as the API server has it
+	start    T // as the pass found it
+	saved    bool
+	requests requests // that the pass answers
 }
 
 // first returns the object as the pass found it.
@@ -138,14 +136,4 @@ func (w *writer[T]) done(obj, sent T) {
 	w.c.wrote(sent)
 	w.before = sent
 	obj.SetResourceVersion(sent.GetResourceVersion())
-}
-
-// handled returns status.lastHandledReconcileAt.
-func handled(obj any) string {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
-	if err != nil {
-		return ""
-	}
-	token, _, _ := unstructured.NestedString(content, "status", "lastHandledReconcileAt")
-	return token
 }

@@ -17,6 +17,10 @@ type Change struct {
 	// Token, if not empty, is written to status.lastHandledReconcileAt: the
 	// value of the annotation reconcile.fluxcd.io/requestedAt that the pass has answered.
 	Token string
+	// ForceToken and ResetToken are the same for the annotations
+	// reconcile.fluxcd.io/forceAt and resetAt, in status.lastHandledForceAt and
+	// status.lastHandledResetAt.
+	ForceToken, ResetToken string
 }
 
 // Diff returns the JSON merge patch (RFC 7386) that turns the status of before
@@ -36,8 +40,14 @@ func Diff(before, after Object, change Change, resourceVersion string) ([]byte, 
 	if change.Observed && has(after, "ObservedGeneration") {
 		is["observedGeneration"] = after.GetGeneration()
 	}
-	if change.Token != "" && has(after, "LastHandledReconcileAt") {
-		is["lastHandledReconcileAt"] = change.Token
+	for _, t := range []struct{ token, field, name string }{
+		{change.Token, "LastHandledReconcileAt", "lastHandledReconcileAt"},
+		{change.ForceToken, "LastHandledForceAt", "lastHandledForceAt"},
+		{change.ResetToken, "LastHandledResetAt", "lastHandledResetAt"},
+	} {
+		if t.token != "" && has(after, t.field) {
+			is[t.name] = t.token
+		}
 	}
 	patch := merge(was, is)
 	if len(patch) == 0 {

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/gitopskit/gitopskit/internal/expr"
 	"github.com/gitopskit/gitopskit/ssa"
 )
 
@@ -46,8 +47,9 @@ var _ ssa.Health = (*Evaluator)(nil)
 type rule struct{ steps []step }
 
 type step struct {
-	state ssa.State
-	*program
+	state   ssa.State
+	text    string
+	program *expr.Program
 }
 
 // Compile makes an evaluator of expressions, or returns an error that joins an
@@ -56,11 +58,7 @@ func Compile(expressions []Expression, opts *Options) (*Evaluator, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	limit := opts.CostLimit
-	if limit == 0 {
-		limit = defaultCostLimit
-	}
-	l, err := newLanguage(limit)
+	l, err := expr.New(opts.CostLimit)
 	if err != nil {
 		return nil, fmt.Errorf("health: %w", err)
 	}
@@ -93,12 +91,12 @@ func Compile(expressions []Expression, opts *Options) (*Evaluator, error) {
 			if s.text == "" {
 				continue
 			}
-			p, err := l.compile(s.text)
+			p, err := l.Compile(s.text)
 			if err != nil {
 				wrong(s.field, s.text, err)
 				continue
 			}
-			r.steps = append(r.steps, step{s.state, p})
+			r.steps = append(r.steps, step{s.state, s.text, p})
 		}
 		if x.Current == "" {
 			wrong("current", "", errors.New("it is required"))
@@ -121,7 +119,7 @@ type Error struct {
 func (e *Error) Error() string {
 	text := fmt.Sprintf("health: expressions[%d].%s", e.Index, e.Field)
 	if e.Expression != "" {
-		text += fmt.Sprintf(" %q", shorten(e.Expression))
+		text += fmt.Sprintf(" %q", expr.Shorten(e.Expression))
 	}
 	return text + ": " + e.Err.Error()
 }
@@ -154,8 +152,9 @@ func (e *Evaluator) Status(ctx context.Context, obj *unstructured.Unstructured) 
 	if outdated {
 		return ssa.InProgress, fmt.Sprintf("generation is %d, and the last that was observed %d", generation, seen)
 	}
+	secret := obj.GroupVersionKind().GroupKind() == schema.GroupKind{Kind: "Secret"}
 	for _, s := range r.steps {
-		yes, err := s.holds(ctx, obj)
+		yes, err := s.program.Holds(ctx, obj.Object, secret)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return ssa.Unknown, context.Cause(ctx).Error()
@@ -166,11 +165,11 @@ func (e *Evaluator) Status(ctx context.Context, obj *unstructured.Unstructured) 
 		case yes && s.state == ssa.Current:
 			return ssa.Current, ""
 		case yes:
-			return s.state, fmt.Sprintf("by the expression %q%s", shorten(s.text), conditionOf(obj))
+			return s.state, fmt.Sprintf("by the expression %q%s", expr.Shorten(s.text), conditionOf(obj))
 		}
 	}
 	current := r.steps[len(r.steps)-1]
-	return ssa.InProgress, fmt.Sprintf("the expression %q is not true yet%s", shorten(current.text), conditionOf(obj))
+	return ssa.InProgress, fmt.Sprintf("the expression %q is not true yet%s", expr.Shorten(current.text), conditionOf(obj))
 }
 
 // generations returns the generation of an object and the last one that its
@@ -199,7 +198,7 @@ func conditionOf(obj *unstructured.Unstructured) string {
 			continue
 		}
 		if message, ok := c["message"].(string); ok && message != "" {
-			return ": " + shorten(message)
+			return ": " + expr.Shorten(message)
 		}
 	}
 	return ""

@@ -1,4 +1,7 @@
-package health
+// Package expr compiles and evaluates expressions of the Common Expression
+// Language with bounds on what they can cost, for packages that let users write
+// them: health rules, readiness of dependencies.
+package expr
 
 import (
 	"context"
@@ -14,26 +17,35 @@ import (
 	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/ext"
 	"github.com/google/cel-go/interpreter"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
+// Limits of expressions.
 const (
-	defaultCostLimit = 1_000_000 // PerCallLimit of the API server
+	DefaultCostLimit = 1_000_000 // of an evaluation: PerCallLimit of the API server
 	interruptEvery   = 100       // iterations, as in the API server
 	maxExpression    = 16 << 10  // characters
 	maxPattern       = 1 << 10   // of a regular expression
 	maxWork          = 10 << 20  // what one call may build or compare, in characters or elements
 )
 
-// language is the dialect of the expressions.
-type language struct {
+// Language is the dialect of the expressions. It is immutable and safe for
+// concurrent use.
+type Language struct {
 	env   *cel.Env
 	limit uint64
+	check bool
 	calls map[string]functions.FunctionOp // what is not called before its arguments were measured
 }
 
-func newLanguage(limit uint64) (*language, error) {
-	env, err := cel.NewEnv(
+// New returns the language with a limit of what one evaluation may cost; 0 means
+// DefaultCostLimit. With variables, whose types are not known, there are no
+// other ones, and expressions are checked for that and for types when they are
+// compiled; with none, every name is a variable.
+func New(limit uint64, variables ...string) (*Language, error) {
+	if limit == 0 {
+		limit = DefaultCostLimit
+	}
+	options := []cel.EnvOption{
 		cel.HomogeneousAggregateLiterals(),
 		cel.DefaultUTCTimeZone(true),
 		cel.CrossTypeNumericComparisons(true),
@@ -42,11 +54,15 @@ func newLanguage(limit uint64) (*language, error) {
 		ext.Strings(),
 		ext.Sets(),
 		ext.Encoders(),
-	)
+	}
+	for _, v := range variables {
+		options = append(options, cel.Variable(v, cel.DynType))
+	}
+	env, err := cel.NewEnv(options...)
 	if err != nil {
 		return nil, err
 	}
-	l := &language{env: env, limit: limit, calls: map[string]functions.FunctionOp{}}
+	l := &Language{env: env, limit: limit, check: len(variables) > 0, calls: map[string]functions.FunctionOp{}}
 	for _, name := range bounded() {
 		op, err := l.binding(name)
 		if err != nil {
@@ -57,16 +73,26 @@ func newLanguage(limit uint64) (*language, error) {
 	return l, nil
 }
 
-// program is one expression.
-type program struct {
-	text string
-	cel.Program
+// Program is one expression. It is immutable and safe for concurrent use.
+type Program struct {
+	text    string
+	limit   uint64
+	program cel.Program
 }
 
-func (l *language) compile(text string) (*program, error) {
-	parsed, issues := l.env.Parse(text)
+// Compile compiles an expression whose value is to be true or false. The error
+// says where the mistake is.
+func (l *Language) Compile(text string) (*Program, error) {
+	understand := l.env.Parse
+	if l.check {
+		understand = l.env.Compile
+	}
+	parsed, issues := understand(text)
 	if err := issues.Err(); err != nil {
 		return nil, errors.New(strings.Join(strings.Fields(err.Error()), " "))
+	}
+	if t := parsed.OutputType(); l.check && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("its value is of type %s, not bool", t)
 	}
 	for _, call := range ast.MatchDescendants(ast.NavigateAST(parsed.NativeRep()), ast.KindMatcher(ast.CallKind)) {
 		if call.AsCall().FunctionName() == "format" {
@@ -77,28 +103,36 @@ func (l *language) compile(text string) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &program{text, p}, nil
+	return &Program{text: text, limit: l.limit, program: p}, nil
 }
 
-// holds reports whether the expression is true of an object.
-func (p *program) holds(ctx context.Context, obj *unstructured.Unstructured) (bool, error) {
-	value, _, err := p.ContextEval(ctx, obj.Object)
+// ErrNotBool: the value of an expression is neither true nor false.
+var ErrNotBool = errors.New("not bool")
+
+// Holds reports whether the expression is true of values. Errors repeat the
+// expression, and of the values what CEL puts into its messages: nothing if
+// withhold is set.
+func (p *Program) Holds(ctx context.Context, values map[string]any, withhold bool) (bool, error) {
+	value, _, err := p.program.ContextEval(ctx, values)
 	if err != nil {
-		if obj.GetKind() == "Secret" && obj.GroupVersionKind().Group == "" {
-			err = errors.New("it cannot be evaluated (details are withheld because they may repeat secret values)")
+		text := err.Error()
+		if strings.Contains(text, "actual cost limit exceeded") {
+			text = fmt.Sprintf("the cost limit of %d is exceeded", p.limit)
+		} else if withhold {
+			text = "it cannot be evaluated (details are withheld because they may repeat secret values)"
 		}
-		return false, fmt.Errorf("expression %q: %s", shorten(p.text), shorten(err.Error()))
+		return false, fmt.Errorf("expression %q: %s", Shorten(p.text), Shorten(text))
 	}
 	yes, ok := value.(types.Bool)
 	if !ok {
-		return false, fmt.Errorf("expression %q: its value is of type %s, not bool", shorten(p.text), value.Type().TypeName())
+		return false, fmt.Errorf("expression %q: its value is of type %s, %w", Shorten(p.text), value.Type().TypeName(), ErrNotBool)
 	}
 	return bool(yes), nil
 }
 
 // measure puts a bound before calls of which one alone can take long or much
 // memory; what they cost is only counted afterwards.
-func (l *language) measure(i interpreter.Interpretable) (interpreter.Interpretable, error) {
+func (l *Language) measure(i interpreter.Interpretable) (interpreter.Interpretable, error) {
 	call, ok := i.(interpreter.InterpretableCall)
 	if !ok || l.calls[call.Function()] == nil {
 		return i, nil
@@ -208,7 +242,7 @@ func weigh(v ref.Val, most int) int {
 }
 
 // binding is what the language itself does for a function.
-func (l *language) binding(name string) (functions.FunctionOp, error) {
+func (l *Language) binding(name string) (functions.FunctionOp, error) {
 	switch name {
 	case "_==_":
 		return func(args ...ref.Val) ref.Val { return types.Equal(args[0], args[1]) }, nil
@@ -242,8 +276,8 @@ func (l *language) binding(name string) (functions.FunctionOp, error) {
 	return nil, fmt.Errorf("the expression language has no function %s", name)
 }
 
-// shorten makes one line of a text that is not too long.
-func shorten(text string) string {
+// Shorten makes one line of a text that is not too long.
+func Shorten(text string) string {
 	const longest = 500
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
 	if runes := []rune(text); len(runes) > longest {
