@@ -29,7 +29,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -228,27 +227,17 @@ func (o *Options) logger() (*slog.Logger, error) {
 }
 
 // manager makes a manager whose cache holds the kinds that are reconciled,
-// without managed fields, and of ConfigMaps and Secrets the metadata of those
-// with the label.
+// and no ConfigMaps and Secrets.
 func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, error) {
 	s, err := Scheme()
 	if err != nil {
 		return nil, err
 	}
-	watched, err := labels.NewRequirement(kinds.WatchLabel, selection.In, []string{"Enabled", "enabled"})
-	if err != nil {
-		return nil, err
-	}
-	marked := cache.ByObject{Label: labels.NewSelector().Add(*watched)}
 	stop := 3 * grace // twice for the passes, and once for what follows
 	opts := manager.Options{
 		GracefulShutdownTimeout: &stop,
 		Scheme:                  s, Metrics: metricsserver.Options{BindAddress: o.MetricsAddr}, HealthProbeBindAddress: o.HealthAddr,
 		LeaderElection: o.LeaderElection, LeaderElectionID: p.Name + "-leader-election", LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
-		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.ConfigMap{}: marked, &corev1.Secret{}: marked},
-		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
 	}
 	if !o.AllNamespaces {
@@ -257,7 +246,7 @@ func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, err
 		}
 		opts.Cache.DefaultNamespaces = map[string]cache.Config{o.Namespace: {}}
 	}
-	mgr, err := manager.New(cluster, opts)
+	mgr, err := kube.NewManager(cluster, opts)
 	if err != nil {
 		return nil, err
 	}

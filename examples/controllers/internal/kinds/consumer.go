@@ -22,13 +22,10 @@ import (
 
 	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
 )
-
-// WatchLabel marks the ConfigMaps and Secrets whose changes begin a pass of
-// the objects that refer to them.
-const WatchLabel = "reconcile.fluxcd.io/watch"
 
 // publisher is a source that announces an artifact.
 type publisher interface {
@@ -86,14 +83,14 @@ func sourceWatches(kinds ...string) []kube.Watch {
 	return out
 }
 
-// configWatches begin passes when a ConfigMap or Secret changes that carries
-// the label, which the manager's cache is restricted to.
+// configWatches begin passes when a ConfigMap or Secret changes that an object
+// refers to; no label is needed, and all others are not even known.
 func configWatches() []kube.Watch {
 	var out []kube.Watch
 	for _, kind := range []string{"ConfigMap", "Secret"} {
 		o := &metav1.PartialObjectMetadata{}
 		o.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: kind})
-		out = append(out, kube.Watch{Object: o})
+		out = append(out, kube.Watch{Object: o, ByName: true})
 	}
 	return out
 }
@@ -124,6 +121,26 @@ func refusal(err error) string {
 		return "AccessDenied"
 	}
 	return "UnsupportedField"
+}
+
+// depends decides whether a dependency is ready: by its expression if it has
+// one, else by its conditions, and what more says of those.
+func depends[T kube.Object](e *Env, refs func(T) []meta.DependencyReference, more func(ctx context.Context, o, dep T) error) func(ctx context.Context, o, dep T) error {
+	return func(ctx context.Context, o, dep T) error {
+		key, about := client.ObjectKeyFromObject(dep), "dependency "+client.ObjectKeyFromObject(dep).String()
+		for _, ref := range refs(o) {
+			if or(ref.Namespace, o.GetNamespace()) == key.Namespace && ref.Name == key.Name && ref.ReadyExpr != "" {
+				return in(about, e.Expressions.Ready(ctx, ref.ReadyExpr, o, dep))
+			}
+		}
+		if !status.IsReady(dep) {
+			return errors.New(about + " is not ready")
+		}
+		if more == nil {
+			return nil
+		}
+		return more(ctx, o, dep)
+	}
 }
 
 // keys are the objects that another depends on.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/gitopskit/gitopskit/notify/receiver"
 	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/depend"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
@@ -47,6 +48,8 @@ type Env struct {
 	// Policy and Clients say as whom objects are applied.
 	Policy  tenancy.Policy
 	Clients *tenancy.Clients
+	// Expressions decide about dependencies.
+	Expressions depend.Expressions
 	// Event and Observe are told what happens.
 	Event   func(ctx context.Context, obj client.Object, event kube.Event)
 	Observe func(kube.Observation)

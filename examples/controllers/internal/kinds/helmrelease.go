@@ -30,6 +30,7 @@ func HelmRelease(ctx context.Context, env *Env) (*kube.Controller[*helmv2.HelmRe
 			return kube.Schedule{Interval: o.GetRequeueAfter(), Timeout: fluxrelease.Timeout(o), Retry: env.backoff(), Suspend: o.Spec.Suspend}
 		},
 		DependsOn: func(o *helmv2.HelmRelease) []client.ObjectKey { return keys(o.Namespace, o.Spec.DependsOn) },
+		Depends:   depends(env, func(o *helmv2.HelmRelease) []meta.DependencyReference { return o.Spec.DependsOn }, nil),
 		References: func(o *helmv2.HelmRelease) []kube.Reference {
 			var out []kube.Reference
 			for _, v := range o.Spec.ValuesFrom {

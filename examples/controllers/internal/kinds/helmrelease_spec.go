@@ -20,7 +20,7 @@ import (
 // helmReleaseUnsupported are the fields that cannot be honoured yet.
 func helmReleaseUnsupported() []string {
 	return append(fluxrelease.Unsupported(),
-		"spec.chartRef.kind!=OCIRepository|HelmChart", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs", "spec.dependsOn.readyExpr", "spec.postRenderStrategy=separate")
+		"spec.chartRef.kind!=OCIRepository|HelmChart", "spec.kubeConfig.configMapRef", "spec.healthCheckExprs", "spec.postRenderStrategy=separate")
 }
 
 // refused returns why the spec cannot be reconciled at all.

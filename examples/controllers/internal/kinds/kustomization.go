@@ -31,7 +31,7 @@ func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1
 			return kube.Schedule{Interval: o.GetRequeueAfter(), Retry: rt.Fixed(o.GetRetryInterval()), Timeout: o.GetTimeout(), Suspend: o.Spec.Suspend}
 		},
 		DependsOn:  func(o *kustomizev1.Kustomization) []client.ObjectKey { return keys(o.Namespace, o.Spec.DependsOn) },
-		Depends:    k.sameRevision,
+		Depends:    depends(env, func(o *kustomizev1.Kustomization) []meta.DependencyReference { return o.Spec.DependsOn }, k.sameRevision),
 		References: func(o *kustomizev1.Kustomization) []kube.Reference { return append(configRefs(o), sourceRef(o)) },
 		Watches:    append(configWatches(), sourceWatches("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact")...),
 	})
@@ -58,6 +58,9 @@ func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomizat
 func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact) kube.Result {
 	if waited, err := r.waits.End(pass, waitsFor(o, artifact.Revision)); waited {
 		return r.healthy(o, pass, artifact.Revision, err)
+	}
+	if pass.Interrupted != "" {
+		pass.Event(kube.Event{Reason: "HealthCheckCanceled", Message: "canceled because of a new reconciliation: " + pass.Interrupted})
 	}
 	o.Status.LastAttemptedRevision = artifact.Revision
 	content, err := r.env.artifact(ctx, artifact)

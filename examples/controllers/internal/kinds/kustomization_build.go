@@ -23,7 +23,7 @@ import (
 func kustomizationUnsupported() []string {
 	return []string{
 		"spec.sourceRef.kind!=GitRepository|OCIRepository|Bucket|ExternalArtifact", "spec.kubeConfig.configMapRef",
-		"spec.decryption.provider!=sops", "spec.decryption.serviceAccountName", "spec.dependsOn.readyExpr",
+		"spec.decryption.provider!=sops", "spec.decryption.serviceAccountName",
 	}
 }
 
@@ -133,12 +133,12 @@ func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization
 
 // sameRevision holds an object back until what it depends on has applied the
 // same revision of the source that both share.
-func (r *kustomization) sameRevision(o, dependency *kustomizev1.Kustomization) error {
+func (r *kustomization) sameRevision(ctx context.Context, o, dependency *kustomizev1.Kustomization) error {
 	ref := sourceRef(o)
 	if ref != sourceRef(dependency) {
 		return nil
 	}
-	a, missing := r.env.source(context.Background(), ref.Kind, ref.ObjectKey)
+	a, missing := r.env.source(ctx, ref.Kind, ref.ObjectKey)
 	if missing != nil || a.Revision == dependency.Status.LastAppliedRevision {
 		return nil
 	}
