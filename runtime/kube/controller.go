@@ -53,6 +53,23 @@ type Schedule struct {
 	Suspend bool
 }
 
+// validate returns what is wrong with s.
+func (s Schedule) validate() error {
+	var errs []error
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"interval", s.Interval}, {"timeout", s.Timeout}, {"retry interval", s.Retry.Min}, {"longest retry interval", s.Retry.Max}} {
+		if d.d < 0 {
+			errs = append(errs, fmt.Errorf("the %s is %v, and must not be negative", d.name, d.d))
+		}
+	}
+	if s.Retry.Max > 0 && s.Retry.Max < s.Retry.Min {
+		errs = append(errs, fmt.Errorf("the longest retry interval, %v, is shorter than the shortest, %v", s.Retry.Max, s.Retry.Min))
+	}
+	return errors.Join(errs...)
+}
+
 // Options describe a kind to a controller.
 type Options[T Object] struct {
 	// Schedule reads the schedule of an object from its spec. Required.

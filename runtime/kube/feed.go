@@ -141,8 +141,11 @@ func (c *Controller[T]) gone(o any) {
 func (c *Controller[T]) spec(obj T) rt.Spec[client.ObjectKey] {
 	s := c.options.Schedule(obj)
 	deleting := obj.GetDeletionTimestamp() != nil
+	if s.validate() != nil {
+		s = Schedule{} // its pass tells
+	}
 	spec := rt.Spec[client.ObjectKey]{
-		Interval: max(s.Interval, 0), Retry: s.Retry,
+		Interval: s.Interval, Retry: s.Retry,
 		Version: string(obj.GetUID()) + "/" + strconv.FormatInt(obj.GetGeneration(), 10) + "/" + strconv.FormatBool(deleting),
 	}
 	if s.Suspend && !deleting {

@@ -61,6 +61,7 @@ type world struct {
 	client    client.Client
 	dynamic   dynamic.Interface
 	namespace string
+	config    *rest.Config
 	logic     *logic
 	control   *kube.Controller[*kustomizev1.Kustomization]
 	events    chan string
@@ -167,14 +168,53 @@ func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization
 	for _, f := range configure {
 		f(config)
 	}
-	mgr, err := kube.NewManager(config, manager.Options{
-		Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"},
-		Cache: cache.Options{DefaultNamespaces: map[string]cache.Config{env.Namespace: {}}},
+	w.config = config
+	w.control = w.run(w.logic, change)
+	w.client = w.newClient(env.Config())
+	return w
+}
+
+// beside runs another controller in the same process.
+func (w *world) beside(change func(*kube.Options[*kustomizev1.Kustomization])) *logic {
+	w.t.Helper()
+	l := &logic{step: succeed, finalize: succeed, passes: map[string]int{}}
+	w.run(l, change)
+	return l
+}
+
+// run runs a controller until the test is over.
+func (w *world) run(l *logic, change func(*kube.Options[*kustomizev1.Kustomization])) *kube.Controller[*kustomizev1.Kustomization] {
+	w.t.Helper()
+	mgr, err := kube.NewManager(w.config, manager.Options{
+		Scheme: testScheme(w.t), Metrics: metricsserver.Options{BindAddress: "0"},
+		Cache: cache.Options{DefaultNamespaces: map[string]cache.Config{w.namespace: {}}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	opts := kube.Options[*kustomizev1.Kustomization]{
+	opts := w.options()
+	if change != nil {
+		change(&opts)
+	}
+	control, err := kube.Add(w.t.Context(), mgr, l, opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Error(err)
+		}
+		mgr.GetHTTPClient().CloseIdleConnections()
+	})
+	return control
+}
+
+func (w *world) options() kube.Options[*kustomizev1.Kustomization] {
+	return kube.Options[*kustomizev1.Kustomization]{
 		Schedule: func(k *kustomizev1.Kustomization) kube.Schedule {
 			s := kube.Schedule{Interval: k.GetRequeueAfter(), Retry: rt.Fixed(k.GetRetryInterval()), Suspend: k.Spec.Suspend}
 			if k.Spec.Timeout != nil {
@@ -195,27 +235,12 @@ func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization
 		},
 		Watches: []kube.Watch{{Object: &corev1.ConfigMap{}}},
 		Event: func(_ context.Context, o client.Object, e kube.Event) {
-			w.events <- fmt.Sprintf("%s %v %s: %s", o.GetName(), e.Warning, e.Reason, e.Message)
+			select {
+			case w.events <- fmt.Sprintf("%s %v %s: %s", o.GetName(), e.Warning, e.Reason, e.Message):
+			default: // nobody reads that many
+			}
 		},
 	}
-	if change != nil {
-		change(&opts)
-	}
-	if w.control, err = kube.Add(t.Context(), mgr, w.logic, opts); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		mgr.GetHTTPClient().CloseIdleConnections()
-	})
-	w.client = w.newClient(env.Config())
-	return w
 }
 
 func (w *world) newClient(config *rest.Config) client.Client {

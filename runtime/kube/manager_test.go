@@ -18,6 +18,7 @@ import (
 // An object that its type cannot hold stalls, and no other does. Flux and controllers of controller-runtime would not
 // list any object of the kind from then on.
 func TestUnreadable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	resource := w.dynamic.Resource(kustomizev1.GroupVersion.WithResource("kustomizations")).Namespace(w.namespace)
 	w.create("before", nil)
@@ -83,6 +84,7 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
 		Name: "a", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "me"}},
 		Annotations: map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "x"},
@@ -102,6 +104,7 @@ func TestTrim(t *testing.T) {
 }
 
 func TestNewManagerRefuses(t *testing.T) {
+	t.Parallel()
 	if _, err := kube.NewManager(nil, manager.Options{}); err == nil || !strings.Contains(err.Error(), "rest.Config is nil") {
 		t.Error(err)
 	}

@@ -94,6 +94,7 @@ func (t tripper) RoundTrip(req *http.Request) (*http.Response, error) { return t
 
 // What objects refer to is watched by name, and nothing else: changes begin passes, other objects cost nothing.
 func TestReferencesByName(t *testing.T) {
+	t.Parallel()
 	w, tap := byName(t)
 	secret := func(name string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace}, StringData: map[string]string{"a": "b"}}
@@ -152,6 +153,7 @@ func TestReferencesByName(t *testing.T) {
 
 // A Secret that cannot be watched keeps nothing from being reconciled, and begins a pass when it can.
 func TestReferencesForbidden(t *testing.T) {
+	t.Parallel()
 	w, tap := byName(t)
 	tap.mu.Lock()
 	tap.fail = func(req *http.Request) *http.Response {
@@ -171,6 +173,7 @@ func TestReferencesForbidden(t *testing.T) {
 }
 
 func TestWatchByNameRefuses(t *testing.T) {
+	t.Parallel()
 	mgr, err := kube.NewManager(&rest.Config{Host: "https://127.0.0.1:1"}, manager.Options{Scheme: testScheme(t)})
 	if err != nil {
 		t.Fatal(err)

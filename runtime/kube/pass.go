@@ -91,7 +91,10 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		event:  func(e Event) { c.options.Event(ctx, obj, e) },
 		record: func(ctx context.Context) error { return w.write(ctx, obj, status.Change{}) },
 	}
-	result := c.call(ctx, obj, pass, deleting, schedule.Timeout)
+	result := Stall("InvalidSpec", schedule.validate())
+	if result.err == nil {
+		result = c.call(ctx, obj, pass, deleting, schedule.Timeout)
+	}
 	if deleting && result.outcome.Kind == status.Succeeded {
 		return c.free(ctx, obj)
 	}
