@@ -128,7 +128,7 @@ func TestStoryExample(t *testing.T) {
 	}
 
 	o := w.options()
-	o.AllNamespaces = true
+	o.WatchAllNamespaces = true
 	w.run(all(), o)
 	w.apply(`
 apiVersion: v1

@@ -65,7 +65,7 @@ func TestStoryTenants(t *testing.T) {
 		"own/a.yaml": configMap("a", "team-a"), "other/b.yaml": configMap("b", "team-b"),
 	})
 	o := w.options()
-	o.AllNamespaces, o.NoCrossNamespaceRefs, o.DefaultServiceAccount = true, true, "deployer"
+	o.WatchAllNamespaces, o.NoCrossNamespaceRefs, o.DefaultServiceAccount = true, true, "deployer"
 	w.run(all(), o)
 	w.apply(tenants, "URL", g.url+"/apps")
 	w.apply(tenant, "NAME", "own", "TEAM", "team-a", "PATH", "own")

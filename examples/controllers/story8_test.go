@@ -40,7 +40,7 @@ func beChild() {
 	if err == nil {
 		config, e := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 		if err = e; err == nil {
-			c.Options.Log = os.Stderr
+			c.Options.Out = os.Stderr
 			err = app.Run(context.Background(), config, all(), c.Options)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http/httptest"
@@ -112,11 +113,12 @@ func worldOf(t *testing.T, env *testenv.Env) *world {
 
 // options are the flags of a program that works in the namespace only.
 func (w *world) options() *app.Options {
-	return &app.Options{
-		Namespace: w.namespace, MetricsAddr: "0", HealthAddr: "0", StoragePath: w.t.TempDir(), StorageAddr: "127.0.0.1:0", LogLevel: "info",
-		RetentionTTL: time.Minute, RetentionRecords: 2, Concurrent: 4, MinRetry: 100 * time.Millisecond, MaxRetry: time.Second,
-		DependencyRetry: 2 * time.Second, Log: w.logs,
-	}
+	o := &app.Options{}
+	o.Bind(flag.NewFlagSet("test", flag.ContinueOnError)) // for the defaults
+	o.Namespace, o.MetricsAddr, o.HealthAddr, o.StoragePath, o.StorageAddr = w.namespace, "0", "0", w.t.TempDir(), "127.0.0.1:0"
+	o.WatchAllNamespaces, o.MinRetryDelay, o.MaxRetryDelay, o.RequeueDependency = false, 100*time.Millisecond, time.Second, 2*time.Second
+	o.ReceiverAddr, o.Out = "", w.logs
+	return o
 }
 
 // run runs a program until stop is called, or the test ends.

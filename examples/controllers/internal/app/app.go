@@ -27,23 +27,20 @@ import (
 	watcherv1 "github.com/fluxcd/source-watcher/api/v2/v1beta1"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
 	"github.com/gitopskit/gitopskit/notify"
 	"github.com/gitopskit/gitopskit/notify/receiver"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/kube/flags"
 	"github.com/gitopskit/gitopskit/runtime/observe"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source/archive"
@@ -101,41 +98,25 @@ func Main(p Program) {
 
 // Options are the flags, under the names that Flux gives them.
 type Options struct {
-	Namespace, MetricsAddr, HealthAddr, StoragePath, StorageAddr, StorageAdvAddr, EventsAddr string
-	EventsListenAddr, ReceiverAddr                                                           string
-	RetentionTTL                                                                             time.Duration
-	RetentionRecords, Concurrent, JitterPercent                                              int
-	MinRetry, MaxRetry, DependencyRetry                                                      time.Duration
-	NoCrossNamespaceRefs, LeaderElection, AllNamespaces                                      bool
-	DefaultServiceAccount, WatchLabelSelector, LogLevel                                      string
-	// Log takes the log; nil is standard error.
-	Log io.Writer `json:"-"`
+	flags.Flags
+	StoragePath, StorageAddr, StorageAdvAddr string
+	EventsListenAddr, ReceiverAddr           string
+	RetentionTTL                             time.Duration
+	RetentionRecords                         int
+	// Out takes the log; nil is standard error.
+	Out io.Writer `json:"-"`
 }
 
 // Bind defines the flags.
 func (o *Options) Bind(f *flag.FlagSet) {
-	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "the address of the metrics endpoint, 0 for none")
-	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "the address of the health endpoint, 0 for none")
+	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace})
 	f.StringVar(&o.StoragePath, "storage-path", "/data", "where artifacts are kept")
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
-	f.StringVar(&o.EventsAddr, "events-addr", "", "where events are posted to, as well")
 	f.StringVar(&o.EventsListenAddr, "events-listen-addr", "", "where events of other controllers are taken, for alerts")
 	f.StringVar(&o.ReceiverAddr, "receiver-addr", ":9292", "where webhooks are taken")
 	f.DurationVar(&o.RetentionTTL, "artifact-retention-ttl", time.Minute, "how long an artifact is kept after it was published")
 	f.IntVar(&o.RetentionRecords, "artifact-retention-records", 2, "how many artifacts of an object are kept")
-	f.IntVar(&o.Concurrent, "concurrent", 4, "how many objects of a kind are reconciled at a time")
-	f.IntVar(&o.JitterPercent, "interval-jitter-percentage", 5, "by how much intervals are spread")
-	f.DurationVar(&o.MinRetry, "min-retry-delay", 750*time.Millisecond, "the shortest pause after a failure")
-	f.DurationVar(&o.MaxRetry, "max-retry-delay", 15*time.Minute, "the longest pause after a failure")
-	f.DurationVar(&o.DependencyRetry, "requeue-dependency", 30*time.Second, "the pause of an object that waits for another")
-	f.BoolVar(&o.NoCrossNamespaceRefs, "no-cross-namespace-refs", false, "refuse references to other namespaces")
-	f.StringVar(&o.DefaultServiceAccount, "default-service-account", "", "as whom to apply objects that name no service account")
-	f.BoolVar(&o.LeaderElection, "enable-leader-election", false, "run one replica at a time")
-	f.BoolVar(&o.AllNamespaces, "watch-all-namespaces", true, "reconcile all namespaces, not only the own one")
-	f.StringVar(&o.WatchLabelSelector, "watch-label-selector", "", "reconcile objects with these labels only")
-	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
-	o.Namespace = os.Getenv("RUNTIME_NAMESPACE")
 }
 
 // grace is how long a pass may go on when the program ends, before it is told
@@ -156,18 +137,11 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		return err
 	}
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
-	cluster = rest.CopyConfig(cluster)
-	cluster.QPS, cluster.UserAgent = -1, p.Name // the server limits by priority and fairness
-	mgr, err := o.manager(cluster, p)
+	mgr, err := o.manager(ctx, cluster, p)
 	if err != nil {
-		return fmt.Errorf("cluster %s: %w", cluster.Host, err)
+		return err
 	}
-	var selector labels.Selector
-	if o.WatchLabelSelector != "" {
-		if selector, err = labels.Parse(o.WatchLabelSelector); err != nil {
-			return fmt.Errorf("-watch-label-selector: %w", err)
-		}
-	}
+	cluster = mgr.GetConfig()
 	recorded, err := observe.New(metrics.Registry)
 	if err != nil {
 		return err
@@ -179,10 +153,9 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	}
 	env := &kinds.Env{
 		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{},
-		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
-		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
-		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,
-		Grace: grace, Selector: selector, Jitter: float64(o.JitterPercent) / 100, FieldOwner: p.Name, Log: logger,
+		Policy: tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
+		Event:  kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
+		Flags:  &o.Flags, FieldOwner: p.Name, Log: logger,
 		Observe: func(ob kube.Observation) {
 			if ob.Gone {
 				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
@@ -215,42 +188,23 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 }
 
 func (o *Options) logger() (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		return nil, fmt.Errorf("-log-level %q: use debug, info, warn or error", o.LogLevel)
-	}
-	out := o.Log
+	out := o.Out
 	if out == nil {
 		out = os.Stderr
 	}
-	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), nil
+	return o.Log(out)
 }
 
 // manager makes a manager whose cache holds the kinds that are reconciled,
 // and no ConfigMaps and Secrets.
-func (o *Options) manager(cluster *rest.Config, p Program) (manager.Manager, error) {
+func (o *Options) manager(ctx context.Context, cluster *rest.Config, p Program) (manager.Manager, error) {
 	s, err := Scheme()
 	if err != nil {
 		return nil, err
 	}
-	stop := 3 * grace // twice for the passes, and once for what follows
-	opts := manager.Options{
-		GracefulShutdownTimeout: &stop,
-		Scheme:                  s, Metrics: metricsserver.Options{BindAddress: o.MetricsAddr}, HealthProbeBindAddress: o.HealthAddr,
-		LeaderElection: o.LeaderElection, LeaderElectionID: p.Name + "-leader-election", LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
-	}
-	if !o.AllNamespaces {
-		if o.Namespace == "" {
-			return nil, errors.New("-watch-all-namespaces=false needs the own namespace in RUNTIME_NAMESPACE")
-		}
-		opts.Cache.DefaultNamespaces = map[string]cache.Config{o.Namespace: {}}
-	}
-	mgr, err := kube.NewManager(cluster, opts)
-	if err != nil {
-		return nil, err
-	}
-	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
+	return o.Manager(ctx, cluster, p.Name, manager.Options{
+		Scheme: s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
+	})
 }
 
 // store opens the storage and serves it as long as the manager runs.

@@ -25,6 +25,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
+	"github.com/gitopskit/gitopskit/ssa"
 )
 
 // publisher is a source that announces an artifact.
@@ -48,7 +49,7 @@ func sources() map[string]func() publisher {
 // source returns what a source announces, or how to end a pass without it.
 func (e *Env) source(ctx context.Context, kind string, key client.ObjectKey) (*meta.Artifact, *kube.Result) {
 	notYet := func(format string, args ...any) *kube.Result {
-		result := kube.NotYet("ArtifactFailed", fmt.Sprintf(format, args...), e.DependencyRetry)
+		result := kube.NotYet("ArtifactFailed", fmt.Sprintf(format, args...), e.Flags.RequeueDependency)
 		return &result
 	}
 	src := sources()[kind]()
@@ -224,6 +225,14 @@ func (e *Env) stored(ctx context.Context, a *meta.Artifact) (io.ReadCloser, erro
 		return nil, err
 	}
 	return e.Store.Open(a.Path)
+}
+
+// outcome is the error of a change, or what it was not made of.
+func outcome(set *ssa.ChangeSet, err error) error {
+	if err != nil {
+		return err
+	}
+	return set.Err()
 }
 
 func secretName(ref *meta.LocalObjectReference) string {

@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -26,6 +25,7 @@ import (
 	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/depend"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/kube/flags"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
@@ -57,38 +57,25 @@ type Env struct {
 	Tags *TagDB
 	// Hooks are the webhooks that are open.
 	Hooks *receiver.Mux
-	// Workers is how many objects of a kind are reconciled at a time.
-	Workers int
-	// DependencyRetry is the pause of an object that waits for another.
-	DependencyRetry time.Duration
-	// MinRetry and MaxRetry are the shortest and the longest pause after a failure.
-	MinRetry, MaxRetry time.Duration
-	// Grace is how long passes may go on when the program ends; the manager
-	// must wait longer than twice that.
-	Grace time.Duration
-	// Selector chooses the objects that are reconciled; nil means all.
-	Selector labels.Selector
-	// Jitter spreads intervals.
-	Jitter float64
+	// Flags are those of the command line.
+	Flags *flags.Flags
 	// FieldOwner owns what is written to the objects, and what is applied.
 	FieldOwner string
 	Log        *slog.Logger
 }
 
 // backoff is the pause of kinds that have no retry interval.
-func (e *Env) backoff() rt.Backoff { return rt.Backoff{Min: e.MinRetry, Max: e.MaxRetry} }
+func (e *Env) backoff() rt.Backoff { return e.Flags.Backoff() }
 
 // add fills in what all kinds have in common.
 func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], opts kube.Options[T]) (*kube.Controller[T], error) {
 	if opts.Finalizer == "" {
 		opts.Finalizer = Finalizer
 	}
-	opts.Workers, opts.Jitter, opts.Grace = e.Workers, e.Jitter, e.Grace
-	if e.Selector != nil {
-		opts.Select = func(obj T) bool { return e.Selector.Matches(labels.Set(obj.GetLabels())) }
+	if err := flags.Apply(e.Flags, &opts); err != nil {
+		return nil, err
 	}
-	opts.Event, opts.Observe, opts.Log = e.Event, e.Observe, e.Log
-	opts.RetryDependency, opts.FieldOwner = e.DependencyRetry, e.FieldOwner
+	opts.Event, opts.Observe, opts.Log, opts.FieldOwner = e.Event, e.Observe, e.Log, e.FieldOwner
 	return kube.Add(ctx, e.Manager, logic, opts)
 }
 

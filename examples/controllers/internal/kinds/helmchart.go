@@ -160,7 +160,7 @@ func (r *helmChart) pack(ctx context.Context, o *sourcev1.HelmChart) (*built, *k
 	}
 	content, err := r.env.artifact(ctx, a)
 	if gone(err) {
-		result := kube.NotYet("SourceUnavailable", "the artifact of the source is not there yet: "+err.Error(), r.env.DependencyRetry)
+		result := kube.NotYet("SourceUnavailable", "the artifact of the source is not there yet: "+err.Error(), r.env.Flags.RequeueDependency)
 		return nil, &result
 	}
 	if err != nil {
@@ -204,7 +204,7 @@ func (r *helmChart) credentials(ctx context.Context, namespace, url string) (*he
 func (r *helmChart) noSource(o *sourcev1.HelmChart, err error) *kube.Result {
 	result := kube.Fail("SourceUnavailable", err)
 	if apierrors.IsNotFound(err) {
-		result = kube.NotYet("SourceUnavailable", fmt.Sprintf("%s '%s/%s' does not exist", o.Spec.SourceRef.Kind, o.Namespace, o.Spec.SourceRef.Name), r.env.DependencyRetry)
+		result = kube.NotYet("SourceUnavailable", fmt.Sprintf("%s '%s/%s' does not exist", o.Spec.SourceRef.Kind, o.Namespace, o.Spec.SourceRef.Name), r.env.Flags.RequeueDependency)
 	}
 	return &result
 }

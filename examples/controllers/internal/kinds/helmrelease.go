@@ -72,7 +72,7 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 	}
 	chart, err := r.chart(ctx, o, artifact)
 	if gone(err) {
-		return kube.NotYet("ArtifactFailed", "the artifact of the chart is not there yet: "+err.Error(), r.env.DependencyRetry)
+		return kube.NotYet("ArtifactFailed", "the artifact of the chart is not there yet: "+err.Error(), r.env.Flags.RequeueDependency)
 	}
 	if err != nil {
 		return kube.Fail("ArtifactFailed", outside{err})
@@ -128,7 +128,7 @@ func (r *helmRelease) release(ctx context.Context, o *helmv2.HelmRelease, pass *
 	case err != nil:
 		return kube.Fail(or(failed, "ReconciliationFailed"), outside{err}) // values and objects of others may change
 	case outcome.Again:
-		return kube.NotYet("Progressing", outcome.Reason, max(outcome.After, r.env.MinRetry))
+		return kube.NotYet("Progressing", outcome.Reason, max(outcome.After, r.env.Flags.MinRetryDelay))
 	case latest == nil:
 		return kube.Fail("ReconciliationFailed", fmt.Errorf("there is no release: %s", outcome.Reason))
 	case status.Is(o, helmv2.ReleasedCondition, metav1.ConditionTrue):

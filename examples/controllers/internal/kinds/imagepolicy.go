@@ -60,14 +60,14 @@ func (r *imagePolicy) Reconcile(ctx context.Context, o *reflectorv1.ImagePolicy,
 	repo := &reflectorv1.ImageRepository{}
 	err := r.env.Manager.GetClient().Get(ctx, key, repo)
 	if apierrors.IsNotFound(err) {
-		return kube.NotYet("DependencyNotReady", fmt.Sprintf("ImageRepository '%s' does not exist", key), r.env.DependencyRetry)
+		return kube.NotYet("DependencyNotReady", fmt.Sprintf("ImageRepository '%s' does not exist", key), r.env.Flags.RequeueDependency)
 	}
 	if err != nil {
 		return kube.Fail("DependencyNotReady", err)
 	}
 	tags := r.env.Tags.get(key)
 	if tags == nil {
-		return kube.NotYet("DependencyNotReady", fmt.Sprintf("ImageRepository '%s' was not scanned yet", key), r.env.DependencyRetry)
+		return kube.NotYet("DependencyNotReady", fmt.Sprintf("ImageRepository '%s' was not scanned yet", key), r.env.Flags.RequeueDependency)
 	}
 	selected, err := policyOf(o).Select(tags.All())
 	if err != nil {

@@ -72,7 +72,7 @@ func (r *imageUpdate) Reconcile(ctx context.Context, o *automationv1.ImageUpdate
 	repo := &sourcev1.GitRepository{}
 	err := r.env.Manager.GetClient().Get(ctx, key, repo)
 	if apierrors.IsNotFound(err) {
-		return kube.NotYet("SourceManagerFailed", fmt.Sprintf("GitRepository '%s' does not exist", key), r.env.DependencyRetry)
+		return kube.NotYet("SourceManagerFailed", fmt.Sprintf("GitRepository '%s' does not exist", key), r.env.Flags.RequeueDependency)
 	}
 	if err != nil {
 		return kube.Fail("SourceManagerFailed", err)

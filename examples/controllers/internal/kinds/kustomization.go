@@ -65,7 +65,7 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 	o.Status.LastAttemptedRevision = artifact.Revision
 	content, err := r.env.artifact(ctx, artifact)
 	if gone(err) {
-		return kube.NotYet("ArtifactFailed", "the artifact of the source is not there yet: "+err.Error(), r.env.DependencyRetry)
+		return kube.NotYet("ArtifactFailed", "the artifact of the source is not there yet: "+err.Error(), r.env.Flags.RequeueDependency)
 	}
 	if err != nil {
 		return kube.Fail("ArtifactFailed", err)
@@ -91,17 +91,11 @@ func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization,
 		return kube.Fail("ReconciliationFailed", err)
 	}
 	set, err := cluster.Apply(ctx, objects, nil)
-	if err == nil {
-		err = set.Err()
-	}
-	if err != nil {
+	if err = outcome(set, err); err != nil {
 		return kube.Fail("ReconciliationFailed", err)
 	}
 	pruned, err := cluster.Prune(ctx, objects, &ssa.PruneOptions{Orphan: !o.Spec.Prune})
-	if err == nil {
-		err = pruned.Err()
-	}
-	if err != nil {
+	if err = outcome(pruned, err); err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
 	if set.Update(pruned); set.Changed() {
@@ -173,10 +167,7 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 		return kube.Ready("deleted")
 	}
 	set, err := cluster.Prune(ctx, nil, nil)
-	if err == nil {
-		err = set.Err()
-	}
-	if err == nil && policy == kustomizev1.DeletionPolicyWaitForTermination {
+	if err = outcome(set, err); err == nil && policy == kustomizev1.DeletionPolicyWaitForTermination {
 		_, err = cluster.WaitDeleted(ctx, deleted(set), &ssa.WaitOptions{Timeout: o.GetTimeout()})
 	}
 	if err != nil {
