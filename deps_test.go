@@ -51,6 +51,7 @@ runtime/status          : k8s.io/apimachinery !k8s.io/client-go <=70
 runtime/kube            : runtime runtime/status k8s.io/api k8s.io/apimachinery k8s.io/client-go sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh <=580
 runtime/tenancy         : k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime <=265
 runtime/secrets         : github.com/google/go-containerregistry/pkg/authn !k8s.io <=15
+runtime/chaos           : <=0
 runtime/observe         : github.com/prometheus/client_golang !k8s.io <=45
 runtime/testenv         : k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime !k8s.io/kubernetes <=160
 runtime/testenv/prepare : runtime/testenv <=160
