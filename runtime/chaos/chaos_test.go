@@ -309,7 +309,7 @@ func TestTime(t *testing.T) {
 func TestClose(t *testing.T) {
 	url, _ := server(t)
 	f := &chaos.Faults{Rules: []chaos.Rule{{Faults: []chaos.Fault{{Kind: chaos.Stuck}}}}}
-	resp, err := (&http.Client{Transport: f.Wrap(&http.Transport{DisableKeepAlives: true})}).Get(url)
+	resp, err := (&http.Client{Transport: f.Wrap(&http.Transport{DisableKeepAlives: true})}).Get(url) //nolint:bodyclose // closing it is the test
 	if err != nil {
 		t.Fatal(err)
 	}
