@@ -15,7 +15,7 @@ import (
 )
 
 // Mapper finds the resource of a kind, and can be reset to look again.
-type Mapper = meta.ResettableRESTMapper //nolint:staticcheck // the form that ssa and controller-runtime take
+type Mapper = meta.ResettableRESTMapper
 
 // Clients makes connections and keeps them: one for each cluster, credentials and identity. Those to other clusters
 // have transports of their own, which are closed when nobody needs them; those of the own cluster share the

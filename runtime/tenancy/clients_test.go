@@ -196,7 +196,7 @@ func TestNewKind(t *testing.T) {
 	if _, err := other.Mapper.RESTMapping(schema.GroupKind{Group: group, Kind: "Pear"}); err != nil || looks.Load() != before {
 		t.Errorf("%v, %d further looks", err, looks.Load()-before)
 	}
-	meta.MaybeResetRESTMapper(tenant.Mapper) //nolint:staticcheck // what ssa calls
+	meta.MaybeResetRESTMapper(tenant.Mapper)
 	if _, err := other.Mapper.RESTMapping(schema.GroupKind{Group: group, Kind: "Pear"}); err != nil || looks.Load() != before+1 {
 		t.Errorf("after a reset: %v, %d further looks", err, looks.Load()-before)
 	}

@@ -30,7 +30,7 @@ type mapper struct {
 	look    func() (meta.RESTMapper, error)
 }
 
-var _ meta.ResettableRESTMapper = (*mapper)(nil) //nolint:staticcheck // ssa and controller-runtime take this form
+var _ meta.ResettableRESTMapper = (*mapper)(nil)
 
 func newMapper(c *catalog, d discovery.DiscoveryInterface) *mapper {
 	return &mapper{catalog: c, look: func() (meta.RESTMapper, error) {
