@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 // worldOf has the definitions of Flux's kinds installed.
 func worldOf(t *testing.T, env *testenv.Env) *world {
 	t.Helper()
-	cluster, err := (&tenancy.Clients{Base: env.Config()}).For(tenancy.Identity{})
+	cluster, err := (&tenancy.Clients{Base: env.Config()}).For(tenancy.Identity{Self: true})
 	if err != nil {
 		t.Fatal(err)
 	}

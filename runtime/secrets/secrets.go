@@ -151,3 +151,15 @@ func SSH(data map[string][]byte) (*SSHKey, error) {
 	}
 	return &SSHKey{Identity: data["identity"], Passphrase: string(data["password"]), KnownHosts: data["known_hosts"]}, nil
 }
+
+// Kubeconfig returns the entry of a kubeconfig: that of the given key, or value, or value.yaml, if the key is empty. It
+// is for package tenancy to say whether it may be used.
+func Kubeconfig(data map[string][]byte, key string) ([]byte, error) {
+	if key == "" {
+		key = pick(data, "value", "value.yaml")
+	}
+	if !Has(data, key) {
+		return nil, &Error{key, ErrMissing}
+	}
+	return data[key], nil
+}

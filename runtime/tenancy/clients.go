@@ -4,143 +4,186 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 )
 
-// Identity is as whom, and in which cluster, objects are applied. The zero
-// value is the controller in its own cluster.
-type Identity struct {
-	// Namespace and ServiceAccount name a service account to impersonate; both
-	// or neither.
-	Namespace, ServiceAccount string
-	// Kubeconfig leads to another cluster; nil means the own one. It is
-	// checked, see [Config].
-	Kubeconfig []byte
-}
+// Mapper finds the resource of a kind, and can be reset to look again.
+type Mapper = meta.ResettableRESTMapper
 
-// Cluster is a connection to a cluster as one identity.
-type Cluster struct {
-	Dynamic dynamic.Interface
-	// Mapper finds the resource of a kind. It can be reset.
-	Mapper meta.RESTMapper
-}
-
-// Clients makes connections and keeps them. Base is required; do not change it
-// after the first use. Clients must not be copied.
+// Clients makes connections and keeps them: one for each cluster, credentials and identity. Those to other clusters
+// have transports of their own, which are closed when nobody needs them; those of the own cluster share the
+// controller's. Base is required; change no field after the first use. Clients is safe for concurrent use and must not
+// be copied.
 type Clients struct {
 	// Base is the controller's own connection.
 	Base *rest.Config
-	// Max is how many connections are kept; 0 means 100. The one that was not
-	// used for longest goes first.
+	// Kubeconfig is what kubeconfigs of tenants may do.
+	Kubeconfig KubeconfigPolicy
+	// Proxy is used for kubeconfigs without a proxy-url; nil is no proxy. http.ProxyFromEnvironment is what kubectl does.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Max is how many connections are kept; 0 means 100. The one that was not used for longest goes first.
 	Max int
+	// TTL is how long a connection is kept that nobody asks for; 0 means 30 minutes.
+	TTL time.Duration
+	// Patience is how long to wait until another cluster is connected, and then until an answer begins; 0 means 30
+	// seconds. When that is over, or the connection fails, the cluster counts as unreachable: requests fail at once
+	// with an [UnreachableError], and after 5 seconds, doubling to 2 minutes, one of them tries again.
+	Patience time.Duration
 
-	mu      sync.Mutex
-	tick    uint64
-	known   map[key]*entry
-	mappers map[string]meta.RESTMapper
+	mu       sync.Mutex
+	tick     uint64
+	known    map[key]*entry
+	links    map[[sha256.Size]byte]*link
+	catalogs map[string]*catalog
+	reaches  map[string]*reach
 }
 
 type key struct {
-	user   string
-	remote [sha256.Size]byte
+	identity string
+	remote   [sha256.Size]byte
 }
 
 type entry struct {
 	cluster *Cluster
-	host    string
+	link    *link
 	used    uint64
+	at      time.Time
 }
 
-// For returns the connection of an identity. It makes no request. The error is
-// a *[KubeconfigError], or says that the identity is half given.
+// ownCluster is the target of the own cluster.
+const ownCluster = "own"
+
+// For returns the connection of an identity. It makes no request, and two calls for one identity return the same. The
+// error is a *[KubeconfigError] or an *[IdentityError].
 func (c *Clients) For(id Identity) (*Cluster, error) {
-	if (id.Namespace == "") != (id.ServiceAccount == "") {
-		return nil, errors.New("tenancy: an identity needs both namespace and service account, or neither")
+	if err := id.check(); err != nil {
+		return nil, err
 	}
-	k := key{}
-	if id.ServiceAccount != "" {
-		k.user = "system:serviceaccount:" + id.Namespace + ":" + id.ServiceAccount
+	if c.Base == nil {
+		return nil, errors.New("tenancy: Clients.Base is missing")
 	}
+	k := key{identity: fmt.Sprintf("%t %q %q", id.Self, id.String(), id.Groups)}
 	if id.Kubeconfig != nil {
 		k.remote = sha256.Sum256(id.Kubeconfig)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tick++
+	now := time.Now()
+	c.expire(now)
 	if e := c.known[k]; e != nil {
-		e.used = c.tick
+		e.used, e.at = c.tick, now
 		return e.cluster, nil
 	}
-	e, err := c.connect(k, id.Kubeconfig)
+	e, err := c.open(k, id)
 	if err != nil {
 		return nil, err
 	}
-	c.evict()
+	c.makeRoom()
+	e.used, e.at = c.tick, now
 	if c.known == nil {
 		c.known = map[key]*entry{}
 	}
+	e.link.users++
 	c.known[k] = e
+	c.tidy()
 	return e.cluster, nil
 }
 
-// connect makes a connection; c.mu is held.
-func (c *Clients) connect(k key, kubeconfig []byte) (*entry, error) {
-	base, target := c.Base, "own"
-	if kubeconfig != nil {
-		remote, err := Config(kubeconfig)
-		if err != nil {
-			return nil, err
-		}
-		remote.QPS, remote.UserAgent = c.Base.QPS, c.Base.UserAgent
-		base, target = remote, fmt.Sprintf("%x", k.remote)
+// Close closes what connections to other clusters are idle, and forgets all; requests that are under way end as they
+// would. Clients can be used again.
+func (c *Clients) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range c.known {
+		c.drop(k)
 	}
-	config := rest.CopyConfig(base)
-	if k.user != "" {
-		config.Impersonate = rest.ImpersonationConfig{UserName: k.user}
+	c.tidy()
+}
+
+// Len returns how many connections are kept.
+func (c *Clients) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.known)
+}
+
+func (c *Clients) patience() time.Duration {
+	if c.Patience > 0 {
+		return c.Patience
 	}
-	dyn, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("tenancy: %w", err)
+	return 30 * time.Second
+}
+
+func (c *Clients) limit() int {
+	if c.Max > 0 {
+		return c.Max
 	}
-	mapper, err := c.mapper(target, base)
+	return 100
+}
+
+// open makes a connection; c.mu is held.
+func (c *Clients) open(k key, id Identity) (*entry, error) {
+	l, err := c.link(k, id)
 	if err != nil {
 		return nil, err
 	}
-	return &entry{cluster: &Cluster{Dynamic: dyn, Mapper: mapper}, host: target, used: c.tick}, nil
-}
-
-// mapper returns the mapper of a cluster, which all its identities share: what
-// kinds there are is no secret of one of them.
-func (c *Clients) mapper(target string, base *rest.Config) (meta.RESTMapper, error) {
-	if m := c.mappers[target]; m != nil {
-		return m, nil
+	if c.catalogs == nil {
+		c.catalogs, c.reaches = map[string]*catalog{}, map[string]*reach{}
 	}
-	d, err := discovery.NewDiscoveryClientForConfig(base)
+	if c.catalogs[l.target] == nil {
+		c.catalogs[l.target] = &catalog{}
+		c.reaches[l.target] = &reach{host: hostOf(l.config.Host)}
+	}
+	cluster, err := c.connect(id, l, c.catalogs[l.target], c.reaches[l.target])
 	if err != nil {
-		return nil, fmt.Errorf("tenancy: %w", err)
+		return nil, err
 	}
-	if c.mappers == nil {
-		c.mappers = map[string]meta.RESTMapper{}
-	}
-	m := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
-	c.mappers[target] = m
-	return m, nil
+	return &entry{cluster: cluster, link: l}, nil
 }
 
-// evict makes room for one more; c.mu is held.
-func (c *Clients) evict() {
-	limit := c.Max
-	if limit <= 0 {
-		limit = 100
+// link returns the transport of a kubeconfig, or the own one; c.mu is held.
+func (c *Clients) link(k key, id Identity) (*link, error) {
+	if l := c.links[k.remote]; l != nil {
+		return l, nil
 	}
-	for len(c.known) >= limit {
+	l := &link{config: c.Base, target: ownCluster}
+	if id.Kubeconfig != nil {
+		var err error
+		if l, err = c.linkTo(id.Kubeconfig); err != nil {
+			return nil, err
+		}
+	}
+	if c.links == nil {
+		c.links = map[[sha256.Size]byte]*link{}
+	}
+	c.links[k.remote] = l
+	return l, nil
+}
+
+// expire drops what nobody asked for in a long time; c.mu is held.
+func (c *Clients) expire(now time.Time) {
+	ttl := c.TTL
+	if ttl <= 0 {
+		ttl = 30 * time.Minute
+	}
+	for k, e := range c.known {
+		if now.Sub(e.at) > ttl {
+			c.drop(k)
+		}
+	}
+}
+
+// makeRoom drops what was not used for longest until there is room for one more; c.mu is held.
+func (c *Clients) makeRoom() {
+	for len(c.known) >= c.limit() {
 		var oldest key
 		var found *entry
 		for k, e := range c.known {
@@ -148,17 +191,43 @@ func (c *Clients) evict() {
 				oldest, found = k, e
 			}
 		}
-		delete(c.known, oldest)
-		c.forget(found.host)
+		c.drop(oldest)
 	}
 }
 
-// forget drops the mapper of a cluster that nobody uses.
-func (c *Clients) forget(target string) {
-	for _, e := range c.known {
-		if e.host == target {
-			return
+// drop forgets a connection; c.mu is held.
+func (c *Clients) drop(k key) {
+	c.known[k].link.users--
+	delete(c.known, k)
+}
+
+// tidy closes the transports that nobody uses, and forgets what is known of clusters that nobody is connected to, but
+// for those that are unreachable now; c.mu is held.
+func (c *Clients) tidy() {
+	used := map[string]bool{}
+	for remote, l := range c.links {
+		if l.users > 0 {
+			used[l.target] = true
+			continue
+		}
+		if l.wire != nil {
+			l.wire.CloseIdleConnections()
+		}
+		delete(c.links, remote)
+	}
+	for target, r := range c.reaches {
+		if !used[target] && (!r.down() || len(c.reaches) > 2*c.limit()) {
+			delete(c.catalogs, target)
+			delete(c.reaches, target)
 		}
 	}
-	delete(c.mappers, target)
+}
+
+// hostOf is an address as it may be shown.
+func hostOf(server string) string {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return strings.TrimSpace(server)
+	}
+	return u.Host
 }

@@ -118,7 +118,7 @@ func configRefs(o *kustomizev1.Kustomization) []kube.Reference {
 
 // refusal is the reason of a condition for a spec that is refused.
 func refusal(err error) string {
-	if _, denied := errors.AsType[*tenancy.DeniedError](err); denied {
+	if errors.Is(err, tenancy.ErrDenied) {
 		return "AccessDenied"
 	}
 	return "UnsupportedField"

@@ -10,28 +10,33 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/secrets"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 )
 
 // cluster connects as whom, and where, a spec says.
 func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *meta.KubeConfigReference) (*tenancy.Cluster, error) {
-	id := e.Policy.Identity(namespace, serviceAccount)
-	if k != nil {
-		if k.SecretRef == nil || k.SecretRef.Name == "" { // never the own cluster by accident
-			return nil, &kube.UnsupportedError{Fields: []string{"spec.kubeConfig without secretRef"}}
-		}
-		data, err := e.secret(ctx, namespace, &meta.LocalObjectReference{Name: k.SecretRef.Name})
+	if k == nil {
+		id, err := e.Policy.Identity(namespace, serviceAccount)
 		if err != nil {
-			return nil, in("kubeConfig", err)
+			return nil, err
 		}
-		if id.Kubeconfig = data[k.SecretRef.Key]; k.SecretRef.Key == "" {
-			if id.Kubeconfig = data["value"]; id.Kubeconfig == nil {
-				id.Kubeconfig = data["value.yaml"]
-			}
-		}
-		if id.Kubeconfig == nil {
-			return nil, fmt.Errorf("kubeConfig: Secret %s/%s has no entry %q", namespace, k.SecretRef.Name, or(k.SecretRef.Key, "value"))
-		}
+		return e.Clients.For(id)
+	}
+	if k.SecretRef == nil || k.SecretRef.Name == "" { // never the own cluster by accident
+		return nil, &kube.UnsupportedError{Fields: []string{"spec.kubeConfig without secretRef"}}
+	}
+	data, err := e.secret(ctx, namespace, &meta.LocalObjectReference{Name: k.SecretRef.Name})
+	if err != nil {
+		return nil, in("kubeConfig", err)
+	}
+	kubeconfig, err := secrets.Kubeconfig(data, k.SecretRef.Key)
+	if err != nil {
+		return nil, in("kubeConfig: Secret "+namespace+"/"+k.SecretRef.Name, err)
+	}
+	id, err := e.Policy.Remote(namespace, serviceAccount, kubeconfig)
+	if err != nil {
+		return nil, err
 	}
 	return e.Clients.For(id)
 }
@@ -39,11 +44,14 @@ func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *
 // identityLost returns an error if the service account to delete as does not
 // exist any more. One of another cluster is for that cluster to know.
 func (e *Env) identityLost(ctx context.Context, namespace, serviceAccount string, k *meta.KubeConfigReference) error {
-	id := e.Policy.Identity(namespace, serviceAccount)
+	id, err := e.Policy.Identity(namespace, serviceAccount)
+	if err != nil {
+		return err
+	}
 	if id.ServiceAccount == "" || k != nil {
 		return nil
 	}
-	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.ServiceAccount}, &corev1.ServiceAccount{})
+	err = e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.ServiceAccount}, &corev1.ServiceAccount{})
 	if !apierrors.IsNotFound(err) {
 		return nil
 	}
