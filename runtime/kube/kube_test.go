@@ -120,9 +120,14 @@ func testScheme(t *testing.T) *runtime.Scheme {
 	return s
 }
 
+//nolint:gochecknoglobals // the tests share a server
+var installing sync.Mutex
+
 // install puts the definitions of Flux's kinds into the cluster.
 func install(t *testing.T, config *rest.Config) {
 	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
 	objects, err := crds.All()
 	if err != nil {
 		t.Fatal(err)

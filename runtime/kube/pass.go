@@ -61,8 +61,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 	case apierrors.IsNotFound(err):
 		return rt.Forget()
 	case err != nil:
-		c.options.Log.Error("the object was not read", "object", describe(c.gvk.Kind, p.Key), "error", err)
-		return rt.Fail(err)
+		return c.trouble(p, "the object was not read", err)
 	}
 	if why := obj.GetAnnotations()[unreadable]; why != "" {
 		return c.unreadable(ctx, obj, p, why)
@@ -77,8 +76,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		}
 	}
 	if err := c.claim(ctx, obj, deleting); err != nil {
-		c.options.Log.Error("the finalizer was not written", "object", describe(c.gvk.Kind, p.Key), "error", err)
-		return rt.Fail(err)
+		return c.trouble(p, "the finalizer was not written", err)
 	}
 	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
 	requests := requestsOf(obj)
@@ -96,10 +94,35 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 		result = c.call(ctx, obj, pass, deleting, schedule.Timeout)
 	}
 	if deleting && result.outcome.Kind == status.Succeeded {
-		return c.free(ctx, obj)
+		return c.free(ctx, p, obj)
 	}
 	return c.finish(ctx, obj, w, pass, result)
 }
+
+// trouble ends a pass because the API server could not be asked or told
+// something. It is tried again after a pause that doubles, whatever the
+// schedule says about failures of the object itself, or when the server says.
+func (c *Controller[T]) trouble(p rt.Pass[client.ObjectKey], what string, err error) rt.Result {
+	c.options.Log.Error(what, "object", describe(c.gvk.Kind, p.Key), "error", err)
+	const longest = 2 * time.Minute
+	after := rt.Backoff{Max: longest}.Delay(p.Attempt + 1)
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+		after = max(time.Duration(seconds)*time.Second, after)
+	}
+	return rt.Fail(&troubleError{fmt.Errorf("%s: %s: %w", describe(c.gvk.Kind, p.Key), what, err), after})
+}
+
+// troubleError is an error that says when to try again.
+type troubleError struct {
+	error
+	after time.Duration
+}
+
+func (e *troubleError) Unwrap() error             { return e.error }
+func (e *troubleError) RetryAfter() time.Duration { return e.after }
+
+// Terminal says that it is not the object that has to change.
+func (e *troubleError) Terminal() bool { return false }
 
 // unreadable stalls an object whose spec its type cannot hold. What the spec
 // says about deletion is not known either, so its finalizer stays.
@@ -194,10 +217,7 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	defer cancel()
 	err := w.write(ctx, obj, w.requests.change(observed))
 	if err := client.IgnoreNotFound(err); err != nil { // where it is gone there is nobody to tell
-		c.options.Log.Error("status was not written", "object", describe(c.gvk.Kind, pass.Key), "error", err)
-		if result.outcome.Kind != status.Failed {
-			return rt.Fail(fmt.Errorf("write status of %s: %w", describe(c.gvk.Kind, pass.Key), err))
-		}
+		return c.trouble(pass.Pass, "the status was not written", err)
 	}
 	c.tell(pass, was, status.Get(obj, status.Ready), result)
 	return result.loop()
@@ -214,14 +234,13 @@ func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) error {
 }
 
 // free takes the finalizer off an object.
-func (c *Controller[T]) free(ctx context.Context, obj T) rt.Result {
+func (c *Controller[T]) free(ctx context.Context, p rt.Pass[client.ObjectKey], obj T) rt.Result {
 	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
 	controllerutil.RemoveFinalizer(obj, c.options.Finalizer)
-	err := client.IgnoreNotFound(c.patch(ctx, base, obj))
-	if err != nil {
-		c.options.Log.Error("the finalizer was not removed", "object", describe(c.gvk.Kind, client.ObjectKeyFromObject(obj)), "error", err)
+	if err := client.IgnoreNotFound(c.patch(ctx, base, obj)); err != nil {
+		return c.trouble(p, "the finalizer was not removed", err)
 	}
-	return rt.Of(err)
+	return rt.OK()
 }
 
 // hold returns the result for an object that must wait for others.
