@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -23,10 +24,14 @@ import (
 //   - an object that its type cannot hold, such as one with an interval of
 //     9999999h, which the schema allows and no time.Duration can express, does
 //     not keep the others from being read: it stalls alone, with the name of
-//     the field.
+//     the field;
+//   - metrics are served where opts says, and nowhere if it does not.
+//
+// Kinds are made known by functions such as v1.AddToScheme, in opts.Scheme or,
+// if that is nil, in a new scheme that has those of Kubernetes.
 //
 // The error names what of opts or config cannot be used.
-func NewManager(config *rest.Config, opts manager.Options) (manager.Manager, error) {
+func NewManager(config *rest.Config, opts manager.Options, kinds ...func(*runtime.Scheme) error) (manager.Manager, error) {
 	if config == nil {
 		return nil, errors.New("kube: there is no connection to a cluster: the rest.Config is nil")
 	}
@@ -35,7 +40,16 @@ func NewManager(config *rest.Config, opts manager.Options) (manager.Manager, err
 		config.QPS = -1
 	}
 	if opts.Scheme == nil {
-		opts.Scheme = scheme.Scheme
+		opts.Scheme = runtime.NewScheme()
+		kinds = append(kinds, scheme.AddToScheme)
+	}
+	for _, add := range kinds {
+		if err := add(opts.Scheme); err != nil {
+			return nil, fmt.Errorf("kube: scheme: %w", err)
+		}
+	}
+	if opts.Metrics.BindAddress == "" {
+		opts.Metrics.BindAddress = "0"
 	}
 	if opts.Cache.DefaultTransform == nil {
 		opts.Cache.DefaultTransform = Trim
