@@ -11,7 +11,7 @@ import (
 )
 
 // parts are the sections of the table, in its order.
-var parts = []string{"requests", "wait", "build", "proof"}
+var parts = []string{"requests", "wait", "build", "proof", "runtime"}
 
 func main() {
 	only := flag.String("only", "", "the part to run: "+strings.Join(parts, ", ")+"; empty means all")
@@ -32,9 +32,9 @@ func main() {
 
 // run measures one part, or all, and prints the table.
 func run(ctx context.Context, only string, small bool) error {
-	open, size := kubePrometheus, fullScale
+	open, size, amount := kubePrometheus, fullScale, fullLoad
 	if small {
-		open, size = podinfo, smallScale
+		open, size, amount = podinfo, smallScale, smallLoad
 	}
 	in, err := open(ctx)
 	if err != nil {
@@ -57,7 +57,13 @@ func run(ctx context.Context, only string, small bool) error {
 		case "build":
 			rows, err = measureBuild(ctx, in)
 		case "proof":
-			grids, err = measureProof(ctx, size)
+			var more []*grid
+			more, err = measureProof(ctx, size)
+			grids = append(grids, more...)
+		case "runtime":
+			var more []*grid
+			more, err = measureRuntime(ctx, amount)
+			grids = append(grids, more...)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", part, err)

@@ -74,11 +74,12 @@ func (e *Expressions) Ready(ctx context.Context, expression string, self, dep an
 	if err != nil {
 		return err
 	}
-	values := map[string]any{}
-	for name, v := range map[string]any{"self": self, "dep": dep} {
-		if values[name], err = content(v); err != nil {
-			return fmt.Errorf("readyExpr: %s: %w", name, err)
-		}
+	values := make(map[string]any, 2)
+	if values["self"], err = content(self); err != nil {
+		return fmt.Errorf("readyExpr: self: %w", err)
+	}
+	if values["dep"], err = content(dep); err != nil {
+		return fmt.Errorf("readyExpr: dep: %w", err)
 	}
 	yes, err := program.Holds(ctx, values, false)
 	switch {

@@ -29,25 +29,9 @@ type Change struct {
 // refuses it if the object has changed since. Both are objects of the same
 // kind; they are only read.
 func Diff(before, after Object, change Change, resourceVersion string) ([]byte, error) {
-	was, err := statusOf(before)
+	was, is, err := statuses(before, after, change)
 	if err != nil {
 		return nil, err
-	}
-	is, err := statusOf(after)
-	if err != nil {
-		return nil, err
-	}
-	if change.Observed && has(after, "ObservedGeneration") {
-		is["observedGeneration"] = after.GetGeneration()
-	}
-	for _, t := range []struct{ token, field, name string }{
-		{change.Token, "LastHandledReconcileAt", "lastHandledReconcileAt"},
-		{change.ForceToken, "LastHandledForceAt", "lastHandledForceAt"},
-		{change.ResetToken, "LastHandledResetAt", "lastHandledResetAt"},
-	} {
-		if t.token != "" && has(after, t.field) {
-			is[t.name] = t.token
-		}
 	}
 	patch := merge(was, is)
 	if len(patch) == 0 {
@@ -58,6 +42,96 @@ func Diff(before, after Object, change Change, resourceVersion string) ([]byte, 
 		body["metadata"] = map[string]any{"resourceVersion": resourceVersion}
 	}
 	return json.Marshal(body)
+}
+
+// statuses returns the two statuses with the change, of fields that differ.
+func statuses(before, after Object, change Change) (was, is map[string]any, err error) {
+	b, a := statusField(before), statusField(after)
+	if !b.IsValid() || !a.IsValid() || a.Type() != b.Type() {
+		return wholeStatuses(before, after, change)
+	}
+	b, a = shallow(b), shallow(a)
+	if f := a.FieldByName("ObservedGeneration"); change.Observed && f.IsValid() && f.CanInt() {
+		f.SetInt(after.GetGeneration())
+	}
+	for _, t := range change.tokens() {
+		if f := a.FieldByName(t.field); t.token != "" && f.IsValid() && f.Kind() == reflect.String {
+			f.SetString(t.token)
+		}
+	}
+	same := true
+	for i := range a.NumField() {
+		fa, fb := a.Field(i), b.Field(i)
+		if !fa.CanSet() || !reflect.DeepEqual(fa.Interface(), fb.Interface()) {
+			same = false
+			continue
+		}
+		fa.SetZero() // in both: no difference
+		fb.SetZero()
+	}
+	if same {
+		return nil, nil, nil
+	}
+	if was, err = convert(b.Addr().Interface(), before); err == nil {
+		is, err = convert(a.Addr().Interface(), after)
+	}
+	return was, is, err
+}
+
+// statusField returns the field Status of a struct, if there is one.
+func statusField(o Object) reflect.Value {
+	v := reflect.Indirect(reflect.ValueOf(o))
+	if v.Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	s := v.FieldByName("Status")
+	if !s.IsValid() || s.Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	return s
+}
+
+// shallow returns a copy whose fields can be set.
+func shallow(v reflect.Value) reflect.Value {
+	c := reflect.New(v.Type()).Elem()
+	c.Set(v)
+	return c
+}
+
+func convert(v any, of Object) (map[string]any, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(v)
+	if err != nil {
+		return nil, fmt.Errorf("status of %T: %w", of, err)
+	}
+	return content, nil
+}
+
+// wholeStatuses is statuses for objects that are no such structs.
+func wholeStatuses(before, after Object, change Change) (was, is map[string]any, err error) {
+	if was, err = statusOf(before); err == nil {
+		is, err = statusOf(after)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if change.Observed && has(after, "ObservedGeneration") {
+		is["observedGeneration"] = after.GetGeneration()
+	}
+	for _, t := range change.tokens() {
+		if t.token != "" && has(after, t.field) {
+			is[t.name] = t.token
+		}
+	}
+	return was, is, nil
+}
+
+// tokens are the answers of a change, with the names of their fields.
+func (c Change) tokens() [3]struct{ token, field, name string } {
+	return [3]struct{ token, field, name string }{
+		{c.Token, "LastHandledReconcileAt", "lastHandledReconcileAt"},
+		{c.ForceToken, "LastHandledForceAt", "lastHandledForceAt"},
+		{c.ResetToken, "LastHandledResetAt", "lastHandledResetAt"},
+	}
 }
 
 // has reports whether the status of a kind has a field. What it does not have,

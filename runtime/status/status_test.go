@@ -10,9 +10,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gitopskit/gitopskit/runtime/status"
@@ -204,4 +206,95 @@ func Example() {
 	// Output:
 	// True ReconciliationSucceeded applied main@sha1:4f5c
 	// true <nil>
+}
+
+// A patch turns one status into the other, whatever differs.
+func TestDiffIsComplete(t *testing.T) {
+	base := func() *helmv2.HelmRelease {
+		o := &helmv2.HelmRelease{}
+		o.Generation = 3
+		o.Status = helmv2.HelmReleaseStatus{
+			ObservedGeneration: 2, LastAttemptedRevision: "v1", StorageNamespace: "apps", Failures: 1,
+			History: helmv2.Snapshots{{Name: "a", Version: 1, ChartName: "c"}}, HelmChart: "apps/web", LastHandledResetAt: "r",
+			Conditions: []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Ok"}},
+		}
+		o.Status.LastHandledReconcileAt = "t0"
+		return o
+	}
+	for name, change := range map[string]func(*helmv2.HelmReleaseStatus){
+		"nothing":   func(*helmv2.HelmReleaseStatus) {},
+		"text":      func(s *helmv2.HelmReleaseStatus) { s.LastAttemptedRevision = "v2" },
+		"text gone": func(s *helmv2.HelmReleaseStatus) { s.StorageNamespace, s.HelmChart = "", "" },
+		"number":    func(s *helmv2.HelmReleaseStatus) { s.Failures, s.ObservedGeneration = 0, 7 },
+		"embedded":  func(s *helmv2.HelmReleaseStatus) { s.LastHandledReconcileAt = "t1" },
+		"list": func(s *helmv2.HelmReleaseStatus) {
+			s.History = append(helmv2.Snapshots{{Name: "b", Version: 2}}, s.History...)
+		},
+		"list gone":  func(s *helmv2.HelmReleaseStatus) { s.History = nil },
+		"conditions": func(s *helmv2.HelmReleaseStatus) { s.Conditions[0].Status = "False" },
+		"all":        func(s *helmv2.HelmReleaseStatus) { *s = helmv2.HelmReleaseStatus{} },
+	} {
+		for _, c := range []status.Change{{}, {Observed: true}, {Token: "t2", ForceToken: "f", ResetToken: "r"}} {
+			before, after := base(), base()
+			change(&after.Status)
+			untouched := after.DeepCopy()
+			patch, err := status.Diff(before, after, c, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(untouched, after); diff != "" {
+				t.Errorf("%s: the object has changed: %s", name, diff)
+			}
+			want := after.DeepCopy()
+			if c.Observed {
+				want.Status.ObservedGeneration = 3
+			}
+			if c.Token != "" {
+				want.Status.LastHandledReconcileAt, want.Status.LastHandledForceAt, want.Status.LastHandledResetAt = c.Token, c.ForceToken, c.ResetToken
+			}
+			if patch == nil {
+				patch = []byte("{}")
+			}
+			got := &helmv2.HelmRelease{}
+			if err := json.Unmarshal(merged(t, before, patch), got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want.Status, got.Status); diff != "" {
+				t.Errorf("%s %+v: %s\n-want +got\n%s", name, c, patch, diff)
+			}
+		}
+	}
+}
+
+func merged(t *testing.T, before any, patch []byte) []byte {
+	t.Helper()
+	data, err := json.Marshal(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := jsonpatch.MergePatch(data, patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func BenchmarkDiff(b *testing.B) {
+	before := object(1)
+	before.Status.Inventory = &kustomizev1.ResourceInventory{}
+	for i := range 500 {
+		before.Status.Inventory.Entries = append(before.Status.Inventory.Entries, kustomizev1.ResourceRef{ID: fmt.Sprintf("apps_app-%d_apps_Deployment", i), Version: "v1"})
+	}
+	for name, revision := range map[string]string{"nothing": "", "revision": "v2"} {
+		b.Run(name, func(b *testing.B) {
+			after := before.DeepCopy()
+			after.Status.LastAppliedRevision = revision
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := status.Diff(before, after, status.Change{}, "7"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
