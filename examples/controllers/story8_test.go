@@ -5,20 +5,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"filippo.io/age"
 	"helm.sh/helm/v3/pkg/release"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
 	"github.com/gitopskit/gitopskit/internal/chartserver"
+	"github.com/gitopskit/gitopskit/runtime/chaos"
 	"github.com/gitopskit/gitopskit/runtime/testenv"
 	"github.com/gitopskit/gitopskit/source/chart"
 )
@@ -31,7 +35,37 @@ const childEnv = "GITOPSKIT_TEST_CONTROLLERS"
 type child struct {
 	Kubeconfig string
 	Options    *app.Options
+	// KillAt is the write to the API server, counted from 1, at which the
+	// process kills itself, or After it was answered; 0 is none.
+	KillAt int
+	After  bool
 }
+
+// arm has the process kill itself at a write.
+func (c *child) arm(config *rest.Config) {
+	if c.KillAt == 0 {
+		return
+	}
+	var writes atomic.Int64
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			counts := chaos.Writes(req) && !strings.Contains(req.URL.Path, "/events") && !strings.Contains(req.URL.Path, "reviews")
+			mine := counts && int(writes.Add(1)) == c.KillAt
+			if mine && !c.After {
+				return nil, chaos.Kill(req.Context())
+			}
+			resp, err := next.RoundTrip(req)
+			if mine {
+				return nil, chaos.Kill(req.Context())
+			}
+			return resp, err
+		})
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
 
 // beChild runs the controllers until somebody kills them.
 func beChild() {
@@ -41,8 +75,14 @@ func beChild() {
 		config, e := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 		if err = e; err == nil {
 			c.Options.Out = os.Stderr
-			err = app.Run(context.Background(), config, all(), c.Options)
+			c.arm(config)
+			ctx, stop := app.Context()
+			err = app.Run(ctx, config, all(), c.Options)
+			stop()
 		}
+	}
+	if err == nil {
+		os.Exit(0)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -51,7 +91,17 @@ func beChild() {
 // spawn starts the controllers in a process of their own.
 func (w *world) spawn(kubeconfig string, o *app.Options) (kill func()) {
 	w.t.Helper()
-	data, err := json.Marshal(child{kubeconfig, o})
+	cmd := w.start(child{Kubeconfig: kubeconfig, Options: o})
+	return func() {
+		cmd.Process.Kill() //nolint:errcheck // it may have ended
+		cmd.Wait()         //nolint:errcheck // it was killed
+	}
+}
+
+// start starts a process with controllers.
+func (w *world) start(c child) *exec.Cmd {
+	w.t.Helper()
+	data, err := json.Marshal(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -64,10 +114,7 @@ func (w *world) spawn(kubeconfig string, o *app.Options) (kill func()) {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	return func() {
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
-		cmd.Wait()         //nolint:errcheck // it was killed
-	}
+	return cmd
 }
 
 // TestStoryCrash kills the controllers at random moments, while commits and
@@ -106,6 +153,7 @@ func TestStoryCrash(t *testing.T) {
 		})
 	}
 	options := w.options()
+	options.StorageAddr = freeAddr(t)
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	last := ""
 	for i := range crashes {

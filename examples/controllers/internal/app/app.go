@@ -71,9 +71,17 @@ type Program struct {
 	Notifies bool
 }
 
+// Context ends with the first signal that tells the process to end. The second
+// one ends the process at once.
+func Context() (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
 // Main runs a program with the flags of the command line until it is told to end.
 func Main(p Program) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := Context()
 	defer stop()
 	opts := &Options{}
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
