@@ -52,6 +52,8 @@ runtime/kube            : runtime runtime/status k8s.io/api k8s.io/apimachinery 
 runtime/tenancy         : go.yaml.in/yaml/v3 k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime <=265
 runtime/secrets         : github.com/google/go-containerregistry/pkg/authn !k8s.io <=15
 runtime/chaos           : <=0
+runtime/auth            : <=0
+runtime/auth/github     : runtime/auth <=0
 runtime/observe         : github.com/prometheus/client_golang !k8s.io <=45
 runtime/testenv         : k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime !k8s.io/kubernetes <=160
 runtime/testenv/prepare : runtime/testenv <=160
