@@ -27,8 +27,8 @@ type App struct {
 	InstallationOwner string
 	// PrivateKey is a key of the App, in PEM form. Required.
 	PrivateKey []byte
-	// BaseURL is that of the API: empty is https://api.github.com; https://HOST/api/v3 for GitHub Enterprise Server,
-	// https://api.NAME.ghe.com for Enterprise Cloud with data residency.
+	// BaseURL is that of the API: empty is https://api.github.com; https://HOST, with or without /api/v3, for GitHub
+	// Enterprise Server, https://api.NAME.ghe.com for Enterprise Cloud with data residency.
 	BaseURL string
 	// Repositories are the names of those that tokens are good for, without their owner; none means all of the
 	// installation.
@@ -158,6 +158,9 @@ func parseBase(base string) (*url.URL, error) {
 		return nil, errors.New("the base URL has more than a host and a path")
 	case u.Host == "github.com" || u.Host == "www.github.com":
 		return nil, errors.New("the base URL is that of the site: the API of github.com needs none")
+	}
+	if u.Path == "" && !strings.HasPrefix(u.Host, "api.") {
+		u.Path = "/api/v3"
 	}
 	return u, nil
 }

@@ -55,13 +55,13 @@ func TestToken(t *testing.T) {
 		path, owner string
 		requests    []string
 	}{
-		"number":       {app: github.App{InstallationID: 7}, requests: []string{"POST /app/installations/7/access_tokens"}},
-		"organization": {app: github.App{InstallationOwner: "acme"}, owner: "orgs/acme", requests: []string{"GET /orgs/acme/installation", "POST /app/installations/7/access_tokens"}},
-		"user":         {app: github.App{InstallationOwner: "jane"}, owner: "users/jane", requests: []string{"GET /orgs/jane/installation", "GET /users/jane/installation", "POST /app/installations/7/access_tokens"}},
+		"number":       {app: github.App{InstallationID: 7}, requests: []string{"POST /api/v3/app/installations/7/access_tokens"}},
+		"organization": {app: github.App{InstallationOwner: "acme"}, owner: "orgs/acme", requests: []string{"GET /api/v3/orgs/acme/installation", "POST /api/v3/app/installations/7/access_tokens"}},
+		"user":         {app: github.App{InstallationOwner: "jane"}, owner: "users/jane", requests: []string{"GET /api/v3/orgs/jane/installation", "GET /api/v3/users/jane/installation", "POST /api/v3/app/installations/7/access_tokens"}},
 		"server":       {app: github.App{InstallationID: 7, PrivateKey: pkcs8}, path: "/api/v3", requests: []string{"POST /api/v3/app/installations/7/access_tokens"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &forge{t: t, path: c.path, owner: c.owner}
+			f := &forge{t: t, owner: c.owner}
 			s := f.start()
 			c.app.BaseURL = s.URL + c.path + "/"
 			i := install(t, c.app, &github.Options{Transport: s.Client().Transport})
@@ -230,9 +230,9 @@ func TestMoved(t *testing.T) {
 	f.answer = func(w http.ResponseWriter, r *http.Request) {
 		asked++
 		switch r.URL.Path {
-		case "/orgs/acme/installation":
+		case "/api/v3/orgs/acme/installation":
 			_, _ = fmt.Fprint(w, `{"id": 9}`)
-		case "/app/installations/9/access_tokens":
+		case "/api/v3/app/installations/9/access_tokens":
 			w.WriteHeader(http.StatusCreated)
 			_, _ = fmt.Fprint(w, `{"token": "new", "expires_at": "2099-01-01T00:00:00Z"}`)
 		default:
@@ -296,7 +296,7 @@ func TestFaults(t *testing.T) {
 // TestTransport: the API and the repositories that belong to it get tokens, nobody else; a token that was refused is
 // replaced once.
 func TestTransport(t *testing.T) {
-	f := &forge{t: t, path: "/api/v3"}
+	f := &forge{t: t}
 	s := f.start()
 	i := install(t, github.App{InstallationID: 7, BaseURL: s.URL + "/api/v3"}, &github.Options{Transport: s.Client().Transport})
 	client := &http.Client{Transport: i.Transport(s.Client().Transport)}
@@ -354,6 +354,7 @@ func TestHosts(t *testing.T) {
 		"":                              {"https://api.github.com/x Bearer", "https://github.com/a/b.git Basic", "https://GitHub.com/a Basic", "http://github.com/a ", "https://api.github.com.evil.invalid/ ", "https://gist.github.com/ ", "https://github.com:444/ "},
 		"https://api.acme.ghe.com":      {"https://api.acme.ghe.com/x Bearer", "https://acme.ghe.com/a/b.git Basic", "https://ghe.com/ ", "https://github.com/ "},
 		"https://git.invalid/api/v3":    {"https://git.invalid/api/v3/x Bearer", "https://git.invalid/api/graphql Bearer", "https://git.invalid/a/b.git Basic", "https://api.git.invalid/ "},
+		"https://bare.invalid":          {"https://bare.invalid/api/v3/x Bearer", "https://bare.invalid/a Basic"},
 		"https://git.invalid:8/api/v3/": {"https://git.invalid:8/a Basic", "https://git.invalid/a "},
 	} {
 		got = nil

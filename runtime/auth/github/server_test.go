@@ -40,7 +40,6 @@ func pkcs1(key *rsa.PrivateKey) []byte {
 type forge struct {
 	t     testing.TB
 	skew  time.Duration // of its clock
-	path  string        // of its API
 	owner string        // whose installation has number 7, "orgs/x" or "users/x"
 
 	mu       sync.Mutex
@@ -63,11 +62,11 @@ func (f *forge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests = append(f.requests, r.Method+" "+r.URL.Path)
 	now := time.Now().Add(f.skew)
 	w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
-	path, ok := strings.CutPrefix(r.URL.Path, f.path+"/")
+	path, ok := strings.CutPrefix(r.URL.Path, "/api/v3/")
 	switch {
 	case f.answer != nil:
 		f.answer(w, r)
-	case !ok || strings.HasPrefix(path, "repos/") || f.path == "" && strings.HasSuffix(path, ".git"):
+	case !ok || strings.HasPrefix(path, "repos/"):
 		f.serve(w, r)
 	default:
 		f.api(w, r, path, now)
