@@ -192,11 +192,11 @@ func (c *Cache) land(key string, f *flight, token Token, err error) {
 			c.drop(key)
 		}
 	}
-	close(f.done)
 	c.mu.Unlock()
 	for _, e := range events {
 		c.tell(e)
 	}
+	close(f.done)
 }
 
 // await waits for the issuer, or for the end of ctx. The last who leaves ends the question.

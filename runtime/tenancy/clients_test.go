@@ -308,7 +308,7 @@ func TestUnreachable(t *testing.T) {
 		}
 	}, "token: canary")
 	defer close(release)
-	clients := &tenancy.Clients{Base: unused(), Patience: 200 * time.Millisecond}
+	clients := &tenancy.Clients{Base: unused(), Patience: 3 * time.Second}
 	defer clients.Close()
 	list := func(id tenancy.Identity) error {
 		_, err := must(t)(clients.For(id)).Dynamic.Resource(configMaps).Namespace("ns").List(t.Context(), metav1.ListOptions{})
