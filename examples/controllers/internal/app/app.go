@@ -178,9 +178,13 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
+	policy := tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount}
+	if err := policy.Validate(); err != nil {
+		return err
+	}
 	env := &kinds.Env{
-		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{},
-		Policy:  tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
+		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster, Proxy: http.ProxyFromEnvironment}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{},
+		Policy:  policy,
 		Event:   kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Workers: o.Concurrent, DependencyRetry: o.DependencyRetry, MinRetry: o.MinRetry, MaxRetry: o.MaxRetry,
 		Grace: grace, Selector: selector, Jitter: float64(o.JitterPercent) / 100, FieldOwner: p.Name, Log: logger,
