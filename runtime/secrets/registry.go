@@ -4,41 +4,59 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Keychain returns the credentials of the entry .dockerconfigjson, as in
-// Secrets of type kubernetes.io/dockerconfigjson. A registry that has none is
-// used anonymously. Credential helpers are ignored: nothing is executed.
+// Keychain returns the credentials of the entry .dockerconfigjson, as in Secrets of type kubernetes.io/dockerconfigjson,
+// or of its older form .dockercfg. A registry that has none is used anonymously. Credential helpers are ignored:
+// nothing is executed.
 //
-// A registry is matched by its host, and by the longest path that is given for
-// it; a host may begin with "*." for all names below.
+// A registry is matched by its host, and by the longest path that is given for it; a host may begin with "*." for all
+// names below.
 func Keychain(data map[string][]byte) (authn.Keychain, error) {
-	const entry = ".dockerconfigjson"
-	if !Has(data, entry) {
-		return nil, &Error{entry, ErrMissing}
+	name := pick(data, ".dockerconfigjson", ".dockercfg")
+	content, err := entry(data, name)
+	if err != nil {
+		return nil, err
 	}
 	var file struct {
 		Auths map[string]authn.AuthConfig `json:"auths"`
 	}
-	if err := json.Unmarshal(data[entry], &file); err != nil {
-		return nil, &Error{entry, fmt.Errorf("%w: it is no JSON of the form {\"auths\": {…}}", ErrInvalid)}
+	if name == ".dockercfg" {
+		err = json.Unmarshal(content, &file.Auths)
+	} else {
+		err = json.Unmarshal(content, &file)
+	}
+	if err != nil {
+		return nil, &Error{name, fmt.Errorf("%w: it is no JSON of the form {\"auths\": {…}}", ErrInvalid)}
 	}
 	k := keychain{}
-	for name, auth := range file.Auths {
+	for _, registry := range slices.Sorted(maps.Keys(file.Auths)) {
+		auth := file.Auths[registry]
 		if auth.Auth != "" && auth.Username == "" {
 			text, err := base64.StdEncoding.DecodeString(auth.Auth)
 			user, password, ok := strings.Cut(string(text), ":")
 			if err != nil || !ok {
-				return nil, &Error{entry, fmt.Errorf("%w: the auth of %q is not base64 of user:password", ErrInvalid, name)}
+				return nil, &Error{name, fmt.Errorf("%w: the auth of %s is not base64 of user:password", ErrInvalid, shown(registry))}
 			}
 			auth.Username, auth.Password, auth.Auth = user, strings.TrimRight(password, "\x00"), ""
 		}
-		k[normal(name)] = auth
+		k[normal(registry)] = auth
 	}
 	return k, nil
+}
+
+// shown is the name of a registry as errors have it: not at all, if it looks like more than a name.
+func shown(registry string) string {
+	registry = normal(registry)
+	if len(registry) > 200 || strings.ContainsFunc(registry, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("@?#%", r) }) {
+		return "a registry"
+	}
+	return fmt.Sprintf("%q", registry)
 }
 
 // normal brings the names of registries into one form: host and path, without

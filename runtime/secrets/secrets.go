@@ -1,34 +1,37 @@
-// Package secrets turns the Secrets of Kubernetes, in the forms that Flux
-// knows, into standard types: users and passwords, TLS configurations, SSH
-// keys, registry credentials.
+// Package secrets turns the Secrets of Kubernetes, in the forms that Flux knows, into standard types: users and
+// passwords, TLS configurations, SSH keys, registry credentials, proxies, GitHub Apps, keys to decrypt, verify and sign
+// with.
 //
-//	user, password, err := secrets.BasicAuth(secret.Data)
-//	config, err := secrets.TLS(secret.Data)
-//	keychain, err := secrets.Keychain(secret.Data)
+//	login, err := secrets.HTTP(secret.Data)           // user and password, or bearer token
+//	config, err := secrets.TLS(certs.Data)            // *tls.Config
+//	proxy, err := secrets.Proxy(proxySecret.Data)     // *url.URL
+//	keychain, err := secrets.Keychain(pull.Data)      // authn.Keychain
+//	app, err := secrets.GitHubApp(secret.Data)        // github.App
+//	keys, err := secrets.Decryption(sops.Data)        // by suffix
 //
-// Every function takes the data of a Secret and reads only the entries that it
-// names. Where several forms may be in one Secret, [Has] tells which are.
+// Every function takes the data of a Secret and reads only the entries that it names. Where several forms may be in one
+// Secret, [Has] tells which are, and [Legacy] which of its names have newer ones.
 //
 // # Errors
 //
-// Every error is an *[Error] that names the entry. It matches [ErrMissing] or
-// [ErrInvalid]. The content of an entry is never in it.
+// Every error is an *[Error] that names the entry. It matches [ErrMissing] or [ErrInvalid]. The content of an entry is
+// never in it. No entry may be longer than 1 MiB, which is what a Secret can hold, and those that become headers, names
+// or addresses not longer than their comments say.
 //
 // # Concurrency
 //
-// The functions keep no state and do not change the data. What they return is
-// safe for concurrent use.
+// The functions keep no state and do not change the data. What they return is safe for concurrent use.
 //
 // # What it does not do
 //
-// It does not fetch Secrets, and knows no cloud identities.
+// It does not fetch Secrets, knows no cloud identities, and does not parse keys of SOPS, cosign, Notation and signers,
+// but for their names: the packages that use them do.
 package secrets
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 var (
@@ -61,66 +64,63 @@ func Has(data map[string][]byte, entries ...string) bool {
 	return true
 }
 
-// BasicAuth returns the entries username and password, both required.
-func BasicAuth(data map[string][]byte) (username, password string, err error) {
-	for _, e := range []string{"username", "password"} {
-		if !Has(data, e) {
-			return "", "", &Error{e, ErrMissing}
-		}
+// maxEntry bounds every entry, maxText those that become headers, names or addresses.
+const (
+	maxEntry = 1 << 20
+	maxText  = 8 << 10
+)
+
+// entry returns an entry that must be there.
+func entry(data map[string][]byte, name string) ([]byte, error) {
+	if !Has(data, name) {
+		return nil, &Error{name, ErrMissing}
 	}
-	return string(data["username"]), string(data["password"]), nil
+	if len(data[name]) > maxEntry {
+		return nil, &Error{name, fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, maxEntry)}
+	}
+	return data[name], nil
 }
 
-// Bearer returns the entry bearerToken.
-func Bearer(data map[string][]byte) (string, error) {
-	if !Has(data, "bearerToken") {
-		return "", &Error{"bearerToken", ErrMissing}
+// optional returns an entry that may be missing.
+func optional(data map[string][]byte, name string) ([]byte, error) {
+	if !Has(data, name) {
+		return nil, nil
 	}
-	return string(data["bearerToken"]), nil
+	return entry(data, name)
 }
 
-// AccessKey returns the entries accesskey and secretkey of a bucket, and
-// sessiontoken, which may be missing.
-func AccessKey(data map[string][]byte) (id, secret, session string, err error) {
-	for _, e := range []string{"accesskey", "secretkey"} {
-		if !Has(data, e) {
-			return "", "", "", &Error{e, ErrMissing}
-		}
+// text returns an entry that is one line; "" if it may be missing and is.
+func text(data map[string][]byte, name string, required bool) (string, error) {
+	if !required && !Has(data, name) {
+		return "", nil
 	}
-	return string(data["accesskey"]), string(data["secretkey"]), string(data["sessiontoken"]), nil
-}
-
-// TLS returns the configuration of a client from the entries ca.crt, tls.crt
-// and tls.key, or their older names caFile, certFile and keyFile: the
-// authorities to trust instead of those of the system, and a certificate to
-// show. Each part may be missing, but a certificate needs its key. Nil means
-// that there is neither.
-func TLS(data map[string][]byte) (*tls.Config, error) {
-	ca, cert, key := pick(data, "ca.crt", "caFile"), pick(data, "tls.crt", "certFile"), pick(data, "tls.key", "keyFile")
-	if len(data[ca])+len(data[cert])+len(data[key]) == 0 {
-		return nil, nil //nolint:nilnil // documented: nothing is configured
+	content, err := entry(data, name)
+	if err != nil {
+		return "", err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if Has(data, ca) {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(data[ca]) {
-			return nil, &Error{ca, fmt.Errorf("%w: it holds no certificate in PEM form", ErrInvalid)}
-		}
-		config.RootCAs = pool
-	}
+	s := string(content)
 	switch {
-	case Has(data, cert) && !Has(data, key):
-		return nil, &Error{key, fmt.Errorf("%w: %s needs it", ErrMissing, cert)}
-	case Has(data, key) && !Has(data, cert):
-		return nil, &Error{cert, fmt.Errorf("%w: %s needs it", ErrMissing, key)}
-	case Has(data, cert):
-		pair, err := tls.X509KeyPair(data[cert], data[key])
-		if err != nil {
-			return nil, &Error{cert + " and " + key, fmt.Errorf("%w: they are no pair of certificate and key in PEM form", ErrInvalid)}
-		}
-		config.Certificates = []tls.Certificate{pair}
+	case len(s) > maxText:
+		return "", &Error{name, fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, maxText)}
+	case strings.TrimRight(s, "\r\n") != s:
+		return "", &Error{name, fmt.Errorf("%w: it ends with a line break: make it without, as with printf or echo -n", ErrInvalid)}
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "", &Error{name, fmt.Errorf("%w: it has control characters", ErrInvalid)}
 	}
-	return config, nil
+	return s, nil
+}
+
+// texts returns several entries that are one line each; those with a question mark may be missing.
+func texts(data map[string][]byte, names ...string) ([]string, error) {
+	out := make([]string, len(names))
+	for i, name := range names {
+		name, may := strings.CutSuffix(name, "?")
+		var err error
+		if out[i], err = text(data, name, !may); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // pick returns the first name, unless only the second is there.
@@ -131,35 +131,13 @@ func pick(data map[string][]byte, name, older string) string {
 	return name
 }
 
-// SSHKey is a private key for SSH and the hosts to trust.
-type SSHKey struct {
-	// Identity is the private key, in PEM form.
-	Identity []byte
-	// Passphrase opens the key; empty if it needs none.
-	Passphrase string
-	// KnownHosts is in the form of ssh-keyscan.
-	KnownHosts []byte
-}
-
-// SSH returns the entries identity and known_hosts, both required, and
-// password, the passphrase of the identity.
-func SSH(data map[string][]byte) (*SSHKey, error) {
-	for _, e := range []string{"identity", "known_hosts"} {
-		if !Has(data, e) {
-			return nil, &Error{e, ErrMissing}
+// Legacy returns those names in a Secret that still work and have newer ones: the new name by the old one.
+func Legacy(data map[string][]byte) map[string]string {
+	out := map[string]string{}
+	for old, name := range map[string]string{"caFile": "ca.crt", "certFile": "tls.crt", "keyFile": "tls.key", ".dockercfg": ".dockerconfigjson"} {
+		if Has(data, old) {
+			out[old] = name
 		}
 	}
-	return &SSHKey{Identity: data["identity"], Passphrase: string(data["password"]), KnownHosts: data["known_hosts"]}, nil
-}
-
-// Kubeconfig returns the entry of a kubeconfig: that of the given key, or value, or value.yaml, if the key is empty. It
-// is for package tenancy to say whether it may be used.
-func Kubeconfig(data map[string][]byte, key string) ([]byte, error) {
-	if key == "" {
-		key = pick(data, "value", "value.yaml")
-	}
-	if !Has(data, key) {
-		return nil, &Error{key, ErrMissing}
-	}
-	return data[key], nil
+	return out
 }

@@ -32,9 +32,10 @@ type Clients struct {
 	Max int
 	// TTL is how long a connection is kept that nobody asks for; 0 means 30 minutes.
 	TTL time.Duration
-	// Patience is how long to wait until another cluster is connected, and then until an answer begins; 0 means 30
-	// seconds. When that is over, or the connection fails, the cluster counts as unreachable: requests fail at once
-	// with an [UnreachableError], and after 5 seconds, doubling to 2 minutes, one of them tries again.
+	// Patience is how long to wait until another cluster is connected, and until an answer begins; 0 means 30 seconds.
+	// When that is over, or a third of it and the deadline of the request, or when the connection fails, the cluster
+	// counts as unreachable: requests fail at once with an [UnreachableError], and after 5 seconds, doubling to 2
+	// minutes, one of them tries again.
 	Patience time.Duration
 
 	mu       sync.Mutex

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -308,7 +310,7 @@ func TestUnreachable(t *testing.T) {
 		}
 	}, "token: canary")
 	defer close(release)
-	clients := &tenancy.Clients{Base: unused(), Patience: 200 * time.Millisecond}
+	clients := &tenancy.Clients{Base: unused(), Patience: 3 * time.Second}
 	defer clients.Close()
 	list := func(id tenancy.Identity) error {
 		_, err := must(t)(clients.For(id)).Dynamic.Resource(configMaps).Namespace("ns").List(t.Context(), metav1.ListOptions{})
@@ -342,5 +344,36 @@ func TestUnreachable(t *testing.T) {
 	var of *tenancy.UnreachableError
 	if err := list(tenancy.Identity{Self: true, Kubeconfig: elsewhere}); err == nil || errors.As(err, &of) {
 		t.Errorf("another way to it: %v", err)
+	}
+}
+
+// TestExec: where the operator allows it, the program of a kubeconfig gives the credentials, beside the impersonation;
+// where not, there is no connection.
+func TestExec(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	file := filepath.Join(t.TempDir(), "credential")
+	user := fmt.Sprintf(`exec: {apiVersion: client.authentication.k8s.io/v1, command: git, args: [config, --file, %q, --get, plugin.answer], interactiveMode: Never}`, file)
+	kubeconfig, _ := remote(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, r.Header.Get("Authorization")+" as "+r.Header.Get("Impersonate-User"))
+		w.WriteHeader(http.StatusNotFound)
+	}, user)
+	const answer = `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"issued"}}`
+	if out, err := exec.CommandContext(t.Context(), "git", "config", "--file", file, "plugin.answer", answer).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	id := tenancy.Identity{Namespace: "ns", ServiceAccount: "app", Kubeconfig: kubeconfig}
+	if _, err := (&tenancy.Clients{Base: unused()}).For(id); !errors.Is(err, tenancy.ErrNotAllowed) {
+		t.Error(err)
+	}
+	clients := &tenancy.Clients{Base: unused(), Kubeconfig: tenancy.KubeconfigPolicy{Exec: true}}
+	defer clients.Close()
+	if _, err := must(t)(clients.For(id)).Dynamic.Resource(configMaps).Namespace("ns").List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
+		t.Error(err)
+	}
+	if want := []string{"Bearer issued as system:serviceaccount:ns:app"}; !slices.Equal(seen, want) {
+		t.Errorf("%q", seen)
 	}
 }

@@ -117,7 +117,7 @@ func (t *reaching) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	caller := r.Context()
+	caller, begin := r.Context(), time.Now()
 	ctx, cancel := context.WithCancelCause(caller)
 	late := &noAnswerError{t.patience}
 	timer := time.AfterFunc(t.patience, func() { cancel(late) })
@@ -127,7 +127,9 @@ func (t *reaching) RoundTrip(r *http.Request) (*http.Response, error) {
 		if errors.Is(context.Cause(ctx), late) {
 			err = late
 		}
-		t.reach.leave(probe, err, caller.Err() != nil)
+		// A caller who leaves says nothing of the cluster, unless it was long enough, and its time that was over.
+		waited := time.Since(begin) >= t.patience/3 && errors.Is(caller.Err(), context.DeadlineExceeded)
+		t.reach.leave(probe, err, caller.Err() != nil && !waited)
 		cancel(nil)
 		return nil, err
 	}

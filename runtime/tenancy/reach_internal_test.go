@@ -92,6 +92,40 @@ func TestPauses(t *testing.T) {
 	})
 }
 
+// TestDeadline: a caller whose time was over after a third of the patience has waited long enough; one who had less
+// time, or who left, has not.
+func TestDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			after  time.Duration
+			cancel bool
+			down   bool
+		}{{9 * time.Second, false, false}, {11 * time.Second, true, false}, {11 * time.Second, false, true}, {time.Minute, false, true}} {
+			rt := &reaching{reach: &reach{host: "c"}, patience: 30 * time.Second, base: tripper(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})}
+			ctx, cancel := context.WithTimeout(t.Context(), c.after)
+			if c.cancel {
+				ctx, cancel = context.WithCancel(t.Context())
+				time.AfterFunc(c.after, cancel)
+			}
+			r, err := http.NewRequestWithContext(ctx, "GET", "https://c", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := rt.RoundTrip(r)
+			if err == nil {
+				resp.Body.Close()
+			}
+			if down := rt.reach.down(); down != c.down || err == nil {
+				t.Errorf("%+v: %t, %v", c, down, err)
+			}
+			cancel()
+		}
+	})
+}
+
 // TestCatalog: one looks at a time; who waited for a look that failed makes one with its own connection; an unknown kind
 // leads to a further look, but not to one for each question.
 func TestCatalog(t *testing.T) {

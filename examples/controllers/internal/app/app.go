@@ -159,11 +159,21 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
+	policy := tenancy.Policy{
+		NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount,
+		DefaultDecryptionServiceAccount: o.DefaultDecryptionServiceAccount, DefaultKubeconfigServiceAccount: o.DefaultKubeconfigServiceAccount,
+	}
+	if err := policy.Validate(); err != nil {
+		return err
+	}
 	env := &kinds.Env{
-		Manager: mgr, Fetch: &archive.Client{}, Clients: &tenancy.Clients{Base: cluster}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{},
-		Policy: tenancy.Policy{NoCrossNamespaceRefs: o.NoCrossNamespaceRefs, DefaultServiceAccount: o.DefaultServiceAccount},
-		Event:  kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
-		Flags:  &o.Flags, FieldOwner: p.Name, Log: logger,
+		Manager: mgr, Fetch: &archive.Client{}, Tags: &kinds.TagDB{}, Hooks: &receiver.Mux{}, Policy: policy,
+		Clients: &tenancy.Clients{
+			Base: cluster, Proxy: http.ProxyFromEnvironment,
+			Kubeconfig: tenancy.KubeconfigPolicy{Exec: o.InsecureKubeconfigExec, InsecureTLS: o.InsecureKubeconfigTLS},
+		},
+		Event: kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
+		Flags: &o.Flags, FieldOwner: p.Name, Log: logger,
 		Observe: func(ob kube.Observation) {
 			if ob.Gone {
 				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
