@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -44,6 +45,8 @@ type model struct {
 
 	mu      sync.Mutex
 	keys    map[string]*modelKey
+	drains  int // calls of Drain and Undrain
+	waits   sync.WaitGroup
 	tickets []modelTicket
 }
 
@@ -56,6 +59,8 @@ type modelKey struct {
 	deleted   bool      // Delete was called; the final pass has not been OK
 	waiting   bool      // the last call returned Wait
 	okVersion string    // of the last ended pass, "-" if it was not OK
+	drained   bool      // Drain has returned, with no Undrain since
+	touched   time.Time // when Set was called last
 	lost      time.Time // when a pass that was not OK returned, which the loop may learn a little later
 }
 
@@ -72,6 +77,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	m.workers = 1 + m.random.IntN(4)
 	m.loop = newLoop(t, m.pass, option{
 		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: seed, Finalizer: fn(m.final),
+		Weights: map[string]int{"a": 2}, Ageing: time.Second,
 	})
 	return m
 }
@@ -104,6 +110,10 @@ func (m *model) pass(ctx context.Context, p pass) rt.Result {
 	}
 	if !woken {
 		m.checkDeps(p.Key, k)
+		open, _ := odd{}.At(time.Now())
+		if len(k.spec.Windows) > 0 && !open && !p.Force && !k.touched.Equal(time.Now()) {
+			m.t.Errorf("%s: a pass began outside its windows: %v", p.Key, p.Why)
+		}
 	}
 	took := time.Duration(m.random.IntN(3)) * 500 * time.Millisecond
 	m.mu.Unlock()
@@ -126,7 +136,18 @@ func (m *model) enter(k *modelKey, p pass) {
 		m.t.Errorf("%s: a pass after Run has returned", p.Key)
 	default:
 	}
+	if k.drained {
+		m.t.Errorf("%s: a pass began after Drain: %v", p.Key, p.Why)
+	}
 	k.running = true
+}
+
+// odd is a window that is open every other minute.
+type odd struct{}
+
+func (odd) At(t time.Time) (bool, time.Time) {
+	change := t.Truncate(time.Minute).Add(time.Minute)
+	return t.Minute()%2 == 1, change
 }
 
 // checkDeps is exact where no call is under way: a dependency that has never been OK for its version, is unknown or
@@ -210,6 +231,7 @@ func (m *model) play() {
 		m.t.Error(err)
 	}
 	close(m.ended)
+	m.waits.Wait()
 	m.checkTickets()
 }
 
@@ -222,7 +244,8 @@ func (m *model) step() {
 		m.set(name, k)
 	case n < 65:
 		at := time.Now()
-		m.tickets = append(m.tickets, modelTicket{m.loop.Trigger(name, nil), name, at})
+		o := &rt.TriggerOptions{Force: m.chance(20)}
+		m.tickets = append(m.tickets, modelTicket{m.loop.Trigger(name, o), name, at})
 	case n < 72:
 		if k.known && !k.deleted && m.loop.Suspend(name, rt.Suspension{By: "m"}) == nil {
 			k.suspended = true
@@ -236,7 +259,44 @@ func (m *model) step() {
 		k.deleted, k.suspended, k.okVersion = true, false, "-"
 		k.spec = spec{}
 		m.tickets = append(m.tickets, modelTicket{m.loop.Delete(name), name, time.Time{}})
+	case n < 97:
+		m.drain(name)
+	case n < 99:
+		m.drains++
+		for other, k := range m.keys {
+			k.drained = k.drained && other < name
+		}
+		m.loop.Undrain(from(name))
 	}
+}
+
+func from(name string) func(string) bool { return func(k string) bool { return k >= name } }
+
+// drain calls Drain for a part of the keys, and waits for it without holding up the calls.
+func (m *model) drain(name string) {
+	m.drains++
+	call := m.drains
+	m.waits.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		if err := m.loop.Drain(ctx, from(name)); err != nil {
+			m.t.Error(err)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.drains != call {
+			return // something else was asked for meanwhile
+		}
+		for i := range 8 {
+			if other := string(rune('a' + i)); other >= name {
+				k := m.key(other)
+				k.drained = true
+				if k.running {
+					m.t.Errorf("%s: a pass runs after Drain", other)
+				}
+			}
+		}
+	})
 }
 
 func (m *model) set(name string, k *modelKey) {
@@ -248,9 +308,28 @@ func (m *model) set(name string, k *modelKey) {
 		k.version++
 		s.Version = fmt.Sprint("v", k.version)
 	}
+	if m.chance(30) {
+		s.Group, s.Priority = m.name(), int8(m.random.IntN(5)-2)
+	}
+	if m.chance(20) {
+		s.Debounce = time.Duration(m.random.IntN(5)) * time.Second
+	}
+	if m.chance(15) {
+		s.Windows = []rt.Window{odd{}}
+	}
+	k.touched = time.Now()
 	for m.chance(30) { // dependencies on later keys only, but now and then a cycle
 		if d := m.name(); d > name || m.chance(10) {
-			s.DependsOn = append(s.DependsOn, rt.Dep[string]{Key: d})
+			dep := rt.Dep[string]{Key: d}
+			if m.chance(20) {
+				dep.Ready = func(s rt.State) error {
+					if !s.Ready {
+						return errors.New("not ready enough")
+					}
+					return nil
+				}
+			}
+			s.DependsOn = append(s.DependsOn, dep)
 		}
 	}
 	if k.spec.Version != s.Version {
@@ -270,8 +349,13 @@ func (m *model) set(name string, k *modelKey) {
 func (m *model) compare() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, s := range m.loop.All() {
+	states := maps.Collect(m.loop.All())
+	for name, s := range states {
 		k := m.key(name)
+		notReady := func(d rt.Dep[string]) bool { return !states[d.Key].Ready }
+		if s.Phase == rt.PhaseBlocked && !slices.ContainsFunc(k.spec.DependsOn, notReady) {
+			m.t.Errorf("%s: blocked although all it depends on is ready: %q", name, s.Waiting)
+		}
 		if k.running != (s.Phase == rt.PhaseRunning) {
 			m.t.Errorf("%s: running %t, but its phase is %v", name, k.running, s.Phase)
 		}
@@ -351,6 +435,7 @@ func TestStress(t *testing.T) {
 				switch rand.IntN(8) {
 				case 0, 1:
 					s := spec{Interval: time.Millisecond, Retry: rt.Fixed(time.Millisecond), Version: fmt.Sprint(rand.IntN(3))}
+					s.Group, s.Priority = fmt.Sprint(rand.IntN(3)), int8(rand.IntN(3))
 					if rand.IntN(3) == 0 {
 						s.DependsOn = rt.On(fmt.Sprint("k", rand.IntN(20)))
 					}
@@ -366,6 +451,13 @@ func TestStress(t *testing.T) {
 					l.Wake(k)
 				case 5:
 					for range l.All() {
+					}
+					l.Undrain(nil)
+				case 6:
+					if rand.IntN(50) == 0 {
+						if err := l.Drain(context.Background(), func(d string) bool { return d == k }); err != nil {
+							t.Error(err)
+						}
 					}
 				default:
 					l.Trigger(k, nil)

@@ -73,6 +73,8 @@ func (l *Loop[K]) fireOne(it *item[K], now int64) {
 		l.wake(it)
 	case it.suspended() != nil && !it.has(flagDeleting):
 		l.setSuspend(it, nil)
+	case it.has(flagPending):
+		l.enqueue(it)
 	default:
 		l.mark(it, nextCause(it.outcome))
 	}
@@ -125,7 +127,7 @@ func (l *Loop[K]) quietWithin(d time.Duration) bool {
 
 // abandon resolves what the stopped loop will not answer; a running pass still answers its own tickets.
 func (l *Loop[K]) abandon(it *item[K]) {
-	l.delayed.remove(it)
+	l.unplan(it)
 	switch it.phase {
 	case PhaseWaiting:
 		l.unpark(it)
@@ -192,16 +194,19 @@ func (l *Loop[K]) worker(ctx context.Context) {
 func (l *Loop[K]) serve(ctx context.Context) bool {
 	l.mu.Lock()
 	for !l.stopping {
-		it := l.ready.pop()
+		now := l.now()
+		it, share := l.shares.next(now)
 		if it == nil {
 			l.work.Wait()
 			continue
 		}
-		it.put(flagListed, false)
-		if it.phase != PhaseQueued { // suspended, deleted or dropped since it was queued
+		stamp := l.shares.stampOf(it)
+		if l.shutOut(it) {
+			l.release(share, it.lane(), now)
 			continue
 		}
-		passCtx, s := l.admit(ctx, it)
+		passCtx, s := l.admit(ctx, it, now, stamp)
+		s.share, s.lane, s.began, s.stamp = share, it.lane(), now, stamp
 		l.mu.Unlock()
 		l.take(ctx, passCtx, it, s)
 		return true
