@@ -378,7 +378,7 @@ func (l *Loop[K]) hold(it *item[K], s step[K]) {
 		l.settleDown(it)
 	case it.suspended() != nil:
 		l.rest(it)
-	case !l.held(it) || l.unable(it) != unable:
+	case !l.held(it) || l.unable(it) != unable: //nolint:errorlint // whether it is the same error, not the same kind
 		if l.enqueueAt(it, s.stamp) {
 			l.work.Signal()
 		}
