@@ -63,9 +63,11 @@ func (l *Loop[K]) apply(k K, s Spec[K]) {
 	it.causes |= cause // before suspending, which keeps them
 	l.setDeps(it, s.DependsOn)
 	l.setSuspend(it, s.Suspend)
-	if cause != 0 {
+	switch {
+	case cause == CauseAdded && l.restore(it):
+	case cause != 0:
 		l.mark(it, cause)
-	} else if moved {
+	case moved:
 		l.replan(it)
 	}
 	if it.has(flagPending) && it.more != nil && it.more.windowed {
@@ -304,6 +306,7 @@ func (l *Loop[K]) drop(it *item[K]) {
 	l.unplan(it)
 	it.phase = PhaseGone
 	delete(l.items, it.key)
+	l.touch(it.key)
 	l.sequence++
 	l.dropped = l.sequence
 	a := it.act

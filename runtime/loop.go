@@ -39,7 +39,14 @@ type Options[K comparable] struct {
 	// Observe is told when a call of Reconcile has returned or a key is held back by its dependencies. For one key
 	// the calls come in order and one at a time, and before the key can begin another pass; it must not block.
 	Observe func(Observation[K])
-	// Log is told about panics, which are failures of their pass as well. nil is silent.
+	// Store keeps the states of keys where they outlast the process; nil keeps them in memory. Run loads it before the
+	// first pass: a key that was set with the Version of its last pass goes on where it was, and is due when it
+	// was due; with another Version it has a pass with CauseChanged; one whose pass had not ended has it made
+	// anew, with CauseRestored. States are saved in batches, after passes, without holding anything up. A
+	// store that fails does not stop the loop: Log is told, and all goes on in memory. States of keys that nobody
+	// sets stay in the store.
+	Store Store[K]
+	// Log is told about panics, which are failures of their pass as well, and about a Store that fails. nil is silent.
 	Log *slog.Logger
 }
 
@@ -66,6 +73,9 @@ type Loop[K comparable] struct {
 	delayed    schedule[K]
 	shares     shares[K]
 	drains     []drain[K]
+	unclaimed  map[K]State    // loaded from the store for keys that have not been set
+	unsaved    map[K]struct{} // keys whose state is not in the store
+	save       chan struct{}  // there is something in unsaved
 	leaving    map[*item[K]]chan struct{}  // closed when the running call has ended: Drain waits
 	dependents map[K]map[*item[K]]struct{} // who depends on a key
 	watchers   map[K]map[*item[K]]struct{} // who waits with WakeKey for a key
@@ -109,6 +119,7 @@ const (
 	flagKeep          // Set was called since the pass began, so Forget does not hold
 	flagSlow          // the last pass was slow
 	flagDrained       // no pass may begin before Undrain
+	flagUnfinished    // the loop has stopped before its pass
 	flagPending       // idle with something to do: it is drained, or waits for its Debounce or a window
 )
 
@@ -211,6 +222,7 @@ func New[K comparable](r Reconciler[K], opts *Options[K]) (*Loop[K], error) {
 		opts:       o,
 		base:       time.Now(),
 		kick:       make(chan struct{}, 1),
+		save:       make(chan struct{}, 1),
 		items:      make(map[K]*item[K]),
 		shares:     newShares[K](maps.Clone(o.Weights), o.Ageing, max(1, int(o.SlowLane.Share*float64(o.Workers)))),
 		leaving:    make(map[*item[K]]chan struct{}),

@@ -175,6 +175,7 @@ func interrupted(r Result) bool {
 // settleDown leaves a key idle when the loop has stopped.
 func (l *Loop[K]) settleDown(it *item[K]) {
 	it.phase = PhaseIdle
+	it.put(flagUnfinished, true)
 	l.abandon(it)
 }
 
@@ -322,6 +323,7 @@ func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Resul
 		it.phase = PhaseIdle
 		l.plan(it, due)
 	}
+	l.touch(it.key)
 	s := l.snapshot(it)
 	for _, t := range tickets {
 		t.resolve(s, s.Err)

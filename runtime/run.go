@@ -22,6 +22,10 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	l.started = true
 	l.live = l.opts.Workers
 	l.mu.Unlock()
+	if l.opts.Store != nil {
+		l.load(ctx)
+		defer l.startSaving(ctx)()
+	}
 	passes, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(ErrStopped)
 	for range l.opts.Workers {
@@ -29,6 +33,28 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	}
 	l.keepTime(ctx)
 	return l.stop(cancel)
+}
+
+// startSaving starts to save states, and returns what ends that.
+func (l *Loop[K]) startSaving(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		l.keepSaving(ctx, stop)
+	}()
+	return func() {
+		close(stop)
+		for range 2 {
+			timer := time.NewTimer(l.opts.Grace)
+			select {
+			case <-done:
+			case <-timer.C:
+			}
+			timer.Stop()
+			cancel(ErrStopped)
+		}
+	}
 }
 
 // keepTime queues the keys that are due, until ctx ends. It has the only timer of the loop.
@@ -131,9 +157,14 @@ func (l *Loop[K]) abandon(it *item[K]) {
 	switch it.phase {
 	case PhaseWaiting:
 		l.unpark(it)
+		it.put(flagUnfinished, true)
 		it.phase = PhaseIdle
 	case PhaseQueued, PhaseBlocked:
+		it.put(flagUnfinished, true)
 		it.phase = PhaseIdle
+	}
+	if it.has(flagUnfinished) || it.causes != 0 {
+		l.touch(it.key)
 	}
 	a := it.act
 	if a == nil {
