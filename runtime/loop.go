@@ -73,9 +73,9 @@ type Loop[K comparable] struct {
 	delayed    schedule[K]
 	shares     shares[K]
 	drains     []drain[K]
-	unclaimed  map[K]State    // loaded from the store for keys that have not been set
-	unsaved    map[K]struct{} // keys whose state is not in the store
-	save       chan struct{}  // there is something in unsaved
+	unclaimed  map[K]State                 // loaded from the store for keys that have not been set
+	unsaved    map[K]struct{}              // keys whose state is not in the store
+	save       chan struct{}               // there is something in unsaved
 	leaving    map[*item[K]]chan struct{}  // closed when the running call has ended: Drain waits
 	dependents map[K]map[*item[K]]struct{} // who depends on a key
 	watchers   map[K]map[*item[K]]struct{} // who waits with WakeKey for a key
@@ -114,13 +114,13 @@ type item[K comparable] struct {
 type flag uint8
 
 const (
-	flagReady    flag = 1 << iota
-	flagDeleting      // Delete was called; only the final pass may begin
-	flagKeep          // Set was called since the pass began, so Forget does not hold
-	flagSlow          // the last pass was slow
-	flagDrained       // no pass may begin before Undrain
-	flagUnfinished    // the loop has stopped before its pass
-	flagPending       // idle with something to do: it is drained, or waits for its Debounce or a window
+	flagReady      flag = 1 << iota
+	flagDeleting        // Delete was called; only the final pass may begin
+	flagKeep            // Set was called since the pass began, so Forget does not hold
+	flagSlow            // the last pass was slow
+	flagDrained         // no pass may begin before Undrain
+	flagUnfinished      // the loop has stopped before its pass
+	flagPending         // idle with something to do: it is drained, or waits for its Debounce or a window
 )
 
 func (it *item[K]) lane() lane {

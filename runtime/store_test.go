@@ -312,8 +312,10 @@ func (b *broken) Delete(ctx context.Context, k []string) error {
 }
 
 func (b *broken) keys() (keys []string) {
-	for s := range b.memory.Load(context.Background()) {
-		keys = append(keys, s.Key)
+	for s, err := range b.memory.Load(context.Background()) {
+		if err == nil {
+			keys = append(keys, s.Key)
+		}
 	}
 	slices.Sort(keys)
 	return keys
