@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"runtime/debug"
 )
 
@@ -84,6 +85,7 @@ type question[K comparable] struct {
 	index int
 	ready func(State) error
 	state State
+	stack []byte // of a panic
 	verdict[K]
 }
 
@@ -91,7 +93,7 @@ func (l *Loop[K]) questions(it *item[K]) (qs []question[K]) {
 	for i, d := range it.deps() {
 		if l.lacks(it, i) == lackVerdict {
 			dep := l.items[d.Key]
-			qs = append(qs, question[K]{i, d.Ready, l.snapshot(dep), verdict[K]{sight: dep.sight()}})
+			qs = append(qs, question[K]{index: i, ready: d.Ready, state: l.snapshot(dep), verdict: verdict[K]{sight: dep.sight()}})
 		}
 	}
 	return qs
@@ -101,7 +103,7 @@ func (l *Loop[K]) questions(it *item[K]) (qs []question[K]) {
 func (q *question[K]) ask() {
 	defer func() {
 		if v := recover(); v != nil {
-			q.err = &PanicError{Value: v, Stack: debug.Stack()}
+			q.err, q.stack = fmt.Errorf("panic in Dep.Ready: %v", v), debug.Stack()
 		}
 	}()
 	q.err = q.ready(q.state)
@@ -117,6 +119,9 @@ func (l *Loop[K]) answers(it *item[K], qs []question[K]) {
 		x.verdicts = make([]verdict[K], len(x.deps))
 	}
 	for _, q := range qs {
+		if q.stack != nil {
+			l.opts.Log.Error(q.err.Error(), "key", it.key, "stack", string(q.stack))
+		}
 		if q.index < len(x.deps) && l.items[x.deps[q.index].Key] == q.sight.it {
 			x.verdicts[q.index] = q.verdict
 		}
