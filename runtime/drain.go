@@ -43,7 +43,7 @@ func (l *Loop[K]) Undrain(match func(K) bool) {
 			continue
 		}
 		it.put(flagDrained, false)
-		if it.has(flagPending) && it.phase == PhaseIdle && it.suspended() == nil {
+		if it.has(flagPending) && it.phase == PhaseIdle && (it.suspended() == nil || it.has(flagDeleting)) {
 			due = append(due, it)
 		}
 	}

@@ -257,7 +257,8 @@ func (l *Loop[K]) Wake(k K) bool {
 }
 
 // Delete cancels the running pass of the key with ErrDeleted as the cause, makes the final pass if there is an
-// Options.Finalizer, and drops the key. The ticket is resolved when the key is gone, at once if it is not known.
+// Options.Finalizer, and drops the key. The ticket is resolved when the key is gone, at once if it is not known; what
+// the Options.Store has of it is deleted in any case.
 // Tickets of triggers are answered with ErrDeleted.
 func (l *Loop[K]) Delete(k K) *Ticket {
 	l.mu.Lock()
@@ -267,6 +268,8 @@ func (l *Loop[K]) Delete(k K) *Ticket {
 	case l.stopping:
 		return answered(State{}, ErrStopped)
 	case it == nil:
+		delete(l.unclaimed, k)
+		l.touch(k)
 		return answered(State{Phase: PhaseGone}, nil)
 	case it.has(flagDeleting):
 		it.details().recreate = nil
@@ -277,6 +280,7 @@ func (l *Loop[K]) Delete(k K) *Ticket {
 	gone := a.gone
 	it.flags = it.flags&^flagReady | flagDeleting
 	it.causes, it.failures, it.backoff = CauseDeleted, 0, 0
+	l.touch(k)
 	l.setDeps(it, nil)
 	l.answer(it, nil, ErrDeleted)
 	if it.phase == PhaseRunning {

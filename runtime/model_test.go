@@ -19,6 +19,7 @@ import (
 var (
 	modelSeed  = flag.Uint64("model.seed", 0, "run the model test with this seed only")
 	modelSeeds = flag.Uint64("model.seeds", 60, "number of seeds of the model test")
+	modelTime  = flag.Duration("model.time", 0, "run the model test for so long instead, with one seed after the other")
 )
 
 // TestModel makes random calls and checks, from what the passes see alone, what the package promises. A failure names
@@ -28,17 +29,30 @@ func TestModel(t *testing.T) {
 	if *modelSeed != 0 {
 		from, to = *modelSeed, *modelSeed
 	}
-	for seed := from; seed <= to; seed++ {
+	begin, calls, passes := time.Now(), 0, 0
+	seed := from
+	for ; seed <= to || time.Since(begin) < *modelTime; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newModel(t, seed).play() })
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(t, seed)
+				for range 2 { // processes, one after the other
+					m.play()
+				}
+				calls, passes = calls+m.calls, passes+m.passes
+			})
 		})
 	}
+	t.Logf("%d seeds, %d calls, %d passes", seed-from, calls, passes)
 }
 
 // model is what a caller can know about the keys.
 type model struct {
 	t       *testing.T
 	random  *rand.Rand
+	seed    uint64
+	store   rt.MemoryStore[string]
+	calls   int
+	passes  int
 	loop    *rt.Loop[string]
 	ended   chan struct{}
 	workers int
@@ -72,14 +86,36 @@ type modelTicket struct {
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
-		t: t, random: rand.New(rand.NewPCG(seed, 7)), keys: map[string]*modelKey{}, ended: make(chan struct{}),
+		t: t, random: rand.New(rand.NewPCG(seed, 7)), seed: seed, keys: map[string]*modelKey{},
 	}
 	m.workers = 1 + m.random.IntN(4)
-	m.loop = newLoop(t, m.pass, option{
-		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: seed, Finalizer: fn(m.final),
-		Weights: map[string]int{"a": 2}, Ageing: time.Second,
-	})
 	return m
+}
+
+// begin makes the loop of a process, with the keys that the one before had.
+func (m *model) begin() {
+	m.ended = make(chan struct{})
+	m.loop = newLoop(m.t, m.pass, option{
+		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: m.seed, Finalizer: fn(m.final),
+		Weights: map[string]int{"a": 2}, Ageing: time.Second, Store: &m.store,
+	})
+	for i := range 8 {
+		name := string(rune('a' + i))
+		k := m.key(name)
+		if k.deleted || !k.known {
+			m.keys[name] = &modelKey{okVersion: "-"}
+			continue
+		}
+		k.waiting, k.suspended, k.drained, k.touched = false, false, false, time.Now()
+		m.send(name, k.spec)
+	}
+}
+
+func (m *model) send(name string, s spec) {
+	var cycle *rt.CycleError
+	if err := m.loop.Set(name, s); err != nil && !errors.As(err, &cycle) {
+		m.t.Error(err)
+	}
 }
 
 // chance is true in so many of 100 cases; m.mu is held.
@@ -140,6 +176,7 @@ func (m *model) enter(k *modelKey, p pass) {
 		m.t.Errorf("%s: a pass began after Drain: %v", p.Key, p.Why)
 	}
 	k.running = true
+	m.passes++
 }
 
 // odd is a window that is open every other minute.
@@ -215,11 +252,13 @@ func (m *model) name() string { return string(rune('a' + m.random.IntN(8))) }
 
 // play makes random calls for some hours of fake time, then lets the loop come to rest and stops it.
 func (m *model) play() {
+	m.begin()
 	ctx, cancel := context.WithCancel(m.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.loop.Run(ctx) }()
-	for range 400 {
+	for range 300 {
 		m.mu.Lock()
+		m.calls++
 		pause := time.Duration(m.random.IntN(4)) * 700 * time.Millisecond
 		m.step()
 		m.mu.Unlock()
@@ -233,6 +272,25 @@ func (m *model) play() {
 	close(m.ended)
 	m.waits.Wait()
 	m.checkTickets()
+	m.tickets = nil
+	m.checkStore()
+}
+
+// checkStore checks that what is kept is what a later process may go by.
+func (m *model) checkStore() {
+	states := maps.Collect(m.loop.All())
+	for saved, err := range m.store.Load(m.t.Context()) {
+		s, known := states[saved.Key]
+		switch {
+		case err != nil:
+			m.t.Error(err)
+		case !known || s.Deleting:
+			m.t.Errorf("%s: a state was kept of a key that is deleted", saved.Key)
+		case errors.As(s.Err, new(*rt.CycleError)): // kept is what the last pass has said
+		case saved.State.Passes != s.Passes || saved.State.Outcome != s.Outcome || saved.State.Version != s.Version:
+			m.t.Errorf("%s: kept %+v of %+v", saved.Key, saved.State, s)
+		}
+	}
 }
 
 // step makes one call. The model changes before the call when it allows more, and after it when it allows less.
@@ -339,10 +397,7 @@ func (m *model) set(name string, k *modelKey) {
 	if !k.deleted {
 		k.known = true
 	}
-	var cycle *rt.CycleError
-	if err := m.loop.Set(name, s); err != nil && !errors.As(err, &cycle) {
-		m.t.Error(err)
-	}
+	m.send(name, s)
 }
 
 // compare checks the states against the model while nothing runs that could change them.
@@ -370,6 +425,9 @@ func (m *model) compare() {
 		}
 		if s.Phase == rt.PhaseQueued && m.running() < m.workers {
 			m.t.Errorf("%s: queued although a worker is free", name)
+		}
+		if s.Deleting && s.Phase == rt.PhaseIdle && s.Due.IsZero() {
+			m.t.Errorf("%s: its final pass will never be made: %+v", name, s)
 		}
 		if (s.Outcome == rt.OutcomeFailed || s.Outcome == rt.OutcomeProgressing) && s.Phase == rt.PhaseIdle && s.Due.IsZero() {
 			m.t.Errorf("%s: will never be tried again: %+v", name, s)

@@ -117,9 +117,12 @@ func (l *Loop[K]) load(ctx context.Context) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for k := range l.unsaved { // deleted before
+		delete(found, k)
+	}
 	l.unclaimed = found
 	for k := range found {
-		if it := l.items[k]; it != nil && it.finished == 0 && !it.has(flagDeleting) {
+		if it := l.items[k]; it != nil {
 			l.restore(it)
 		}
 	}
@@ -269,7 +272,7 @@ func (l *Loop[K]) batch() (states []Saved[K], gone []K) {
 			break
 		}
 		delete(l.unsaved, k)
-		if it := l.items[k]; it != nil && it.finished != 0 {
+		if it := l.items[k]; it != nil && it.finished != 0 && !it.has(flagDeleting) {
 			states = append(states, Saved[K]{k, l.toSave(it)})
 		} else {
 			gone = append(gone, k)
