@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -146,6 +147,27 @@ func BenchmarkIdleKey(b *testing.B) {
 		_, bytes := idleKeys(b)
 		b.ReportMetric(float64(bytes)/idle, "B/key")
 	}
+}
+
+// BenchmarkIdle is what 100,000 idle keys cost in a second: how often goroutines are woken, those of the benchmark and
+// of the garbage collector included.
+func BenchmarkIdle(b *testing.B) {
+	idleKeys(b)
+	sample := []metrics.Sample{{Name: "/sched/latencies:seconds"}}
+	wakeups := func() (n uint64) {
+		metrics.Read(sample)
+		for _, count := range sample[0].Value.Float64Histogram().Counts {
+			n += count
+		}
+		return n
+	}
+	before := wakeups()
+	n := 0
+	for b.Loop() {
+		time.Sleep(time.Second)
+		n++
+	}
+	b.ReportMetric(float64(wakeups()-before)/float64(n), "wakeups/s")
 }
 
 // BenchmarkChain is setting and running a chain of 1000 dependencies, the last key first.

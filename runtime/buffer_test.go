@@ -146,3 +146,22 @@ func TestBufferCloseGivesUp(t *testing.T) {
 		}
 	})
 }
+
+// What a blocked Buffer holds is bounded by its size, however many keys there are.
+func TestBufferIsBounded(t *testing.T) {
+	const size = 1000
+	b := rt.Buffered(func(ctx context.Context, _ observation) error { <-ctx.Done(); return nil }, size)
+	before := heap()
+	for i := range 100_000 {
+		b.Observe(observation{Key: fmt.Sprint(i % 50_000), State: rt.State{Message: fmt.Sprint("message ", i)}})
+	}
+	if grown := int64(heap()) - int64(before); grown > size*2048 {
+		t.Errorf("%d observations take %d bytes", size, grown)
+	}
+	if n := b.Dropped(); n < 100_000-size-1 {
+		t.Errorf("%d dropped", n)
+	}
+	if err := b.Close(canceled()); err == nil {
+		t.Error("a blocked buffer was flushed")
+	}
+}

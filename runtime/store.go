@@ -175,6 +175,9 @@ func (l *Loop[K]) restoreDetails(x *details[K], s State, now int64) {
 	x.lastSuccess = min(l.since(s.LastSuccess), now)
 }
 
+// maxAgain bounds how far off a restored key that was in progress may be due.
+const maxAgain = 720 * time.Hour
+
 // resume plans the next pass of a restored key.
 func (l *Loop[K]) resume(it *item[K], s State, now int64) {
 	switch {
@@ -186,7 +189,11 @@ func (l *Loop[K]) resume(it *item[K], s State, now int64) {
 		l.plan(it, l.byInterval(it))
 	case it.outcome != OutcomeStalled:
 		// Not later than it was to be at first, should the clock have been moved.
-		pause := min(max(s.Due.Sub(s.Finished), 0), maxRetryAfter)
+		longest := maxRetryAfter
+		if it.outcome == OutcomeProgressing {
+			longest = maxAgain
+		}
+		pause := min(max(s.Due.Sub(s.Finished), 0), longest)
 		l.plan(it, max(1, min(l.since(s.Due), later(now, pause))))
 	}
 }
