@@ -101,6 +101,35 @@ func TestWindowsKeepPassesFromBeginning(t *testing.T) {
 	})
 }
 
+// A wait that goes on when the windows have closed is not broken off for a pass that may not begin.
+func TestTriggerOutsideWindowsLeavesTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJournal()
+		l := newLoop(t, func(_ context.Context, p pass) rt.Result {
+			j.add(p)
+			if p.Why != rt.CauseWoken && !p.Force {
+				return rt.Wait("health", rt.WakeAfter(3*time.Hour))
+			}
+			return rt.OK()
+		}, option{})
+		s := spec{Version: "1", Windows: []rt.Window{window{0, 1}}}
+		set(t, l, "a", s)
+		set(t, l, "b", s)
+		run(t, l)
+		sleep(2 * time.Hour)
+		s.Version = "2"
+		set(t, l, "a", s)
+		set(t, l, "b", s)
+		ticket := l.Trigger("a", nil)
+		l.Trigger("b", &rt.TriggerOptions{Force: true})
+		if st, err := ticket.Wait(t.Context()); err != nil || st.Version != "2" {
+			t.Errorf("got %+v, %v", st, err)
+		}
+		sleep(time.Hour)
+		j.want(t, "0s a added", "0s b added", "2h0m0s b changed+requested", "3h0m0s a woken", "24h0m0s a changed+requested", "27h0m0s a woken")
+	})
+}
+
 // A key that is queued when the window closes waits for the next.
 func TestWindowClosesWhileQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -330,6 +330,9 @@ func (l *Loop[K]) mark(it *item[K], c Cause) {
 	if it.suspended() != nil && !it.has(flagDeleting) {
 		return
 	}
+	if _, barred := l.barred(it); barred && it.underway() {
+		return // the pass that has begun goes on, and the next one waits for a window
+	}
 	switch it.phase {
 	case PhaseIdle:
 		l.arrange(it)

@@ -259,7 +259,7 @@ func (l *Loop[K]) observe(it *item[K], a *activity[K], r Result, due int64) {
 	switch {
 	case l.drops(it, a, r):
 		o.State.Phase = PhaseGone
-	case it.causes != 0 && it.suspended() == nil:
+	case l.again(it, r):
 		o.State.Phase = PhaseQueued
 	case r.kind == resultWait:
 		o.State.Phase, o.State.Waiting = PhaseWaiting, []string{r.message}
@@ -294,10 +294,22 @@ func (l *Loop[K]) drops(it *item[K], a *activity[K], r Result) bool {
 	return r.kind == resultForget && it.causes == 0 && !it.has(flagKeep)
 }
 
+// again reports whether what came up during a call leads to another pass at once.
+func (l *Loop[K]) again(it *item[K], r Result) bool {
+	if it.causes == 0 || it.suspended() != nil && !it.has(flagDeleting) {
+		return false
+	}
+	if r.kind == resultWait {
+		_, barred := l.barred(it)
+		return !barred
+	}
+	return true
+}
+
 // land puts the key where it goes after a call: it waits, runs again, rests until it is due, or is dropped.
 func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Result, due int64) {
 	suspended := it.suspended() != nil && !it.has(flagDeleting)
-	again := it.causes != 0 && !suspended
+	again := l.again(it, r)
 	if r.kind == resultWait && (again || it.has(flagDrained)) { // its tickets go on to the next pass
 		a.underway = !again // a drained pass is repeated
 		l.enqueue(it)

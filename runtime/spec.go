@@ -35,8 +35,8 @@ type Spec[K comparable] struct {
 	// before its pass begins. It counts from the first of them; 0 means none. A forced trigger does not wait.
 	Debounce time.Duration
 	// Windows, if there are any, keep passes from beginning while none of them is open: their causes, triggers
-	// included, are kept for when one opens. A forced trigger and the final pass of a deleted key do not wait, and
-	// a pass that has begun goes on when the windows close.
+	// included, are kept for when one opens. A forced trigger and the final pass of a deleted key do not wait. A
+	// pass that has begun goes on when the windows close, and triggers do not supersede it then.
 	Windows []Window
 }
 

@@ -12,11 +12,11 @@ func (l *Loop[K]) shutOut(it *item[K]) bool {
 		return false
 	}
 	x.windowed = false
-	if len(x.windows) == 0 || it.has(flagDeleting) || it.underway() || it.forced() {
+	if it.underway() {
 		return false
 	}
-	opens, open := l.opens(x.windows, time.Now())
-	if open {
+	opens, barred := l.barred(it)
+	if !barred {
 		return false
 	}
 	it.phase = PhaseIdle
@@ -28,6 +28,15 @@ func (l *Loop[K]) shutOut(it *item[K]) bool {
 		l.plan(it, later(l.now(), time.Until(opens)))
 	}
 	return true
+}
+
+// barred reports whether a new pass may not begin because no window is open, and when the first opens.
+func (l *Loop[K]) barred(it *item[K]) (opens time.Time, barred bool) {
+	if it.more == nil || len(it.more.windows) == 0 || it.has(flagDeleting) || it.forced() {
+		return time.Time{}, false
+	}
+	opens, open := l.opens(it.more.windows, time.Now())
+	return opens, !open
 }
 
 // opens returns whether a window is open at the time, and if not, when the first opens; zero if none does.
