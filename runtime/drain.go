@@ -94,8 +94,12 @@ func (l *Loop[K]) drain(match func(K) bool) (running []<-chan struct{}) {
 		case PhaseWaiting:
 			l.wake(it)
 		case PhaseQueued:
+			stamp := l.shares.stampOf(it)
 			l.unplan(it)
 			l.shelve(it)
+			if it.has(flagPending) {
+				it.due = stamp
+			}
 		case PhaseIdle:
 			if it.has(flagPending) {
 				l.shelve(it)
@@ -121,5 +125,5 @@ func (l *Loop[K]) shelve(it *item[K]) {
 	}
 	l.delayed.remove(it)
 	it.put(flagPending, true)
-	it.due = l.now()
+	it.due = l.shares.now(l.now())
 }

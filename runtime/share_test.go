@@ -94,11 +94,12 @@ func TestGroupsShareWorkerTime(t *testing.T) {
 		weights map[string]int
 		length  map[string]time.Duration // of the passes of a group
 		want    map[string]float64       // parts of the time
+		takes   time.Duration
 	}{
-		{"equal", nil, map[string]time.Duration{"a": time.Second, "b": time.Second}, map[string]float64{"a": 1, "b": 1}},
-		{"weights", map[string]int{"a": 3}, map[string]time.Duration{"a": time.Second, "b": time.Second}, map[string]float64{"a": 3, "b": 1}},
-		{"slow and quick", nil, map[string]time.Duration{"a": 20 * time.Second, "b": 500 * time.Millisecond, "c": time.Second}, map[string]float64{"a": 1, "b": 1, "c": 1}},
-		{"very slow with weight", map[string]int{"quick": 2}, map[string]time.Duration{"slow": 5 * time.Minute, "quick": time.Second}, map[string]float64{"slow": 1, "quick": 2}},
+		{"equal", nil, map[string]time.Duration{"a": time.Second, "b": time.Second}, map[string]float64{"a": 1, "b": 1}, time.Hour},
+		{"weights", map[string]int{"a": 3}, map[string]time.Duration{"a": time.Second, "b": time.Second}, map[string]float64{"a": 3, "b": 1}, time.Hour},
+		{"slow and quick", nil, map[string]time.Duration{"a": 20 * time.Second, "b": 500 * time.Millisecond, "c": time.Second}, map[string]float64{"a": 1, "b": 1, "c": 1}, 2 * time.Hour},
+		{"very slow with weight", map[string]int{"quick": 2}, map[string]time.Duration{"slow": 5 * time.Minute, "quick": 5 * time.Second}, map[string]float64{"slow": 1, "quick": 2}, 10 * time.Hour},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -113,7 +114,7 @@ func TestGroupsShareWorkerTime(t *testing.T) {
 					}
 				}
 				run(t, l)
-				sleep(10 * time.Hour)
+				sleep(tc.takes)
 				u.mu.Lock()
 				defer u.mu.Unlock()
 				var parts float64
