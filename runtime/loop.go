@@ -37,7 +37,7 @@ type Options[K comparable] struct {
 	// SlowLane keeps keys whose passes are slow from taking all workers.
 	SlowLane SlowLane
 	// Observe is told when a call of Reconcile has returned or a key is held back by its dependencies. For one key
-	// the calls come in order and one at a time, and before the key can begin another pass; it must not block.
+	// the calls come in order and one at a time, and before the key can begin another pass; it must not block: see [Buffered].
 	Observe func(Observation[K])
 	// Store keeps the states of keys where they outlast the process; nil keeps them in memory. Run loads it before the
 	// first pass: a key that was set with the Version of its last pass goes on where it was, and is due when it

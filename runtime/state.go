@@ -101,7 +101,8 @@ type Observation[K comparable] struct {
 	// Why is the set of reasons of the pass; 0 if the key was held back before a pass began.
 	Why Cause
 	// State is the state after the pass. Its Phase is where the key goes now: PhaseIdle when done, PhaseWaiting
-	// or PhaseBlocked when it waits, PhaseQueued when another pass follows at once, PhaseGone when it was dropped.
+	// or PhaseBlocked when it waits, PhaseQueued when another pass follows at once, PhaseSuspended or PhaseDrained when
+	// none begins, PhaseGone when it was dropped.
 	State State
 	// Took is how long this call of Reconcile took; 0 if there was none.
 	Took time.Duration
