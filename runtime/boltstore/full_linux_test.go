@@ -13,8 +13,17 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	rt "github.com/gitopskit/gitopskit/runtime"
 )
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv("BOLTSTORE_TEST_FULL"); path != "" {
+		os.Exit(fillDisk(path))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // TestFullDisk lets a process of its own run into a limit of the system for the size of files.
 func TestFullDisk(t *testing.T) {

@@ -19,18 +19,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-	"go.uber.org/goleak"
 
 	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/boltstore"
 )
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv("BOLTSTORE_TEST_FULL"); path != "" {
-		os.Exit(fillDisk(path))
-	}
-	goleak.VerifyTestMain(m)
-}
 
 type store = boltstore.Store[string]
 
