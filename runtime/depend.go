@@ -12,7 +12,7 @@ func (l *Loop[K]) setDeps(it *item[K], deps []Dep[K]) {
 	if it.more != nil {
 		old = it.more.deps
 	}
-	if slices.Equal(old, deps) {
+	if slices.EqualFunc(old, deps, same[K]) {
 		return
 	}
 	for _, d := range old {
@@ -27,7 +27,7 @@ func (l *Loop[K]) setDeps(it *item[K], deps []Dep[K]) {
 		}
 		l.dependents[d.Key][it] = struct{}{}
 	}
-	it.details().deps = deps
+	it.details().deps, it.more.verdicts = deps, nil
 	if l.cycles[it.key] != nil || l.onCycle(it) {
 		l.findCycles()
 	}
@@ -42,8 +42,8 @@ func (l *Loop[K]) held(it *item[K]) bool {
 	if l.cycles[it.key] != nil {
 		return true
 	}
-	for _, d := range it.more.deps {
-		if dep := l.items[d.Key]; dep == nil || !dep.has(flagReady) {
+	for i := range it.more.deps {
+		if l.lacks(it, i) == lackMissing {
 			return true
 		}
 	}
@@ -58,7 +58,7 @@ func (l *Loop[K]) recheck(it *item[K]) {
 	}
 }
 
-// recheckDependents is called when the key has become ready.
+// recheckDependents is called when the key has ended a pass or its state has changed otherwise.
 func (l *Loop[K]) recheckDependents(k K) {
 	for it := range l.dependents[k] {
 		l.recheck(it)
@@ -71,9 +71,16 @@ func (l *Loop[K]) missing(it *item[K]) []string {
 		return []string{c.Error()}
 	}
 	var lines []string
-	for _, d := range it.more.deps {
-		if dep := l.items[d.Key]; dep == nil || !dep.has(flagReady) {
-			lines = append(lines, fmt.Sprintf("dependency %v: %s", d.Key, l.lacking(dep)))
+	for i, d := range it.more.deps {
+		if l.lacks(it, i) == lackMissing {
+			dep := l.items[d.Key]
+			why := ""
+			if err := l.verdict(it, i); err != nil {
+				why = err.Error()
+			} else {
+				why = l.lacking(dep)
+			}
+			lines = append(lines, fmt.Sprintf("dependency %v: %s", d.Key, why))
 		}
 	}
 	return lines
@@ -152,6 +159,7 @@ func (l *Loop[K]) findCycles() {
 		}
 		it := l.items[k]
 		it.put(flagReady, false)
+		l.recheckDependents(k)
 		l.revisit(it)
 	}
 	for k := range old {

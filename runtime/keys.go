@@ -41,17 +41,20 @@ func (l *Loop[K]) apply(k K, s Spec[K]) {
 	if it == nil {
 		it = &item[K]{key: k, index: -1, hash: keyHash(k)}
 		l.items[k] = it
+		it.put(flagDrained, l.drained(k))
 	} else {
 		cause = 0
 		it.put(flagKeep, true)
 	}
-	t := s.timing()
-	moved := it.finished > 0 && it.timing.Value().interval != t.interval
-	it.timing = unique.Make(t)
+	moved := l.retime(it, s.timing())
+	if len(s.Windows) > 0 || it.more != nil {
+		it.details().windows = s.Windows
+	}
 	if s.Version != "" || it.more != nil {
 		if x := it.details(); x.version != s.Version {
 			x.version = s.Version
 			it.put(flagReady, false)
+			l.recheckDependents(k)
 			if cause == 0 {
 				cause = CauseChanged
 			}
@@ -60,16 +63,41 @@ func (l *Loop[K]) apply(k K, s Spec[K]) {
 	it.causes |= cause // before suspending, which keeps them
 	l.setDeps(it, s.DependsOn)
 	l.setSuspend(it, s.Suspend)
-	if cause != 0 {
+	switch {
+	case cause == CauseAdded && l.restore(it):
+	case cause != 0:
 		l.mark(it, cause)
-	} else if moved {
+	case moved:
 		l.replan(it)
 	}
+	if it.has(flagPending) && it.more != nil && it.more.windowed {
+		l.enqueue(it) // the windows may have changed
+	}
+}
+
+// retime replaces the timing of it and reports whether that moves the next pass. A queued key keeps the time it has
+// waited.
+func (l *Loop[K]) retime(it *item[K], t timing) (moved bool) {
+	h := unique.Make(t)
+	if h == it.timing {
+		return false
+	}
+	old := it.timing
+	moved = it.finished != 0 && old.Value().interval != t.interval
+	if it.phase == PhaseQueued {
+		stamp := l.shares.stampOf(it)
+		l.shares.remove(it)
+		it.timing = h
+		l.shares.push(it, stamp)
+		return moved
+	}
+	it.timing = h
+	return moved
 }
 
 // replan moves the next pass of an idle key to where its interval wants it.
 func (l *Loop[K]) replan(it *item[K]) {
-	if it.phase != PhaseIdle || it.outcome != OutcomeOK || it.suspended() != nil {
+	if it.phase != PhaseIdle || it.outcome != OutcomeOK || it.suspended() != nil || it.has(flagPending) {
 		return
 	}
 	l.plan(it, l.byInterval(it))
@@ -133,6 +161,7 @@ func (l *Loop[K]) setSuspend(it *item[K], s *Suspension) {
 		return
 	}
 	it.details().suspend = s
+	l.recheckDependents(it.key)
 	if s == nil {
 		l.mark(it, CauseResumed)
 		return
@@ -148,7 +177,9 @@ func (l *Loop[K]) setSuspend(it *item[K], s *Suspension) {
 // rest leaves a suspended key idle until the end of its suspension.
 func (l *Loop[K]) rest(it *item[K]) {
 	s := it.suspended()
+	l.unplan(it)
 	it.phase = PhaseIdle
+	it.put(flagPending, false)
 	due := int64(0)
 	if !s.Until.IsZero() {
 		due = later(l.now(), time.Until(s.Until))
@@ -164,7 +195,8 @@ type TriggerOptions struct {
 	// Token identifies the request, for instance the value of an annotation. The pass gets the newest one, and
 	// State.Token has it when the pass has ended.
 	Token string
-	// Force is handed to the pass as Pass.Force. The loop does not read it.
+	// Force makes the pass begin without waiting for Spec.Debounce and Spec.Windows, and is handed to it as
+	// Pass.Force.
 	Force bool
 }
 
@@ -193,9 +225,9 @@ func (l *Loop[K]) Trigger(k K, o *TriggerOptions) *Ticket {
 		l.mark(it, CauseRequested)
 		return answered(l.snapshot(it), &SuspendedError{*s})
 	}
-	if c := l.cycles[k]; c != nil && it.phase == PhaseBlocked {
+	if err := l.unable(it); err != nil && it.phase == PhaseBlocked {
 		l.mark(it, CauseRequested)
-		return answered(l.snapshot(it), c)
+		return answered(l.snapshot(it), err)
 	}
 	if a.next == nil {
 		a.next = newTicket()
@@ -225,7 +257,8 @@ func (l *Loop[K]) Wake(k K) bool {
 }
 
 // Delete cancels the running pass of the key with ErrDeleted as the cause, makes the final pass if there is an
-// Options.Finalizer, and drops the key. The ticket is resolved when the key is gone, at once if it is not known.
+// Options.Finalizer, and drops the key. The ticket is resolved when the key is gone, at once if it is not known; what
+// the Options.Store has of it is deleted in any case.
 // Tickets of triggers are answered with ErrDeleted.
 func (l *Loop[K]) Delete(k K) *Ticket {
 	l.mu.Lock()
@@ -235,6 +268,8 @@ func (l *Loop[K]) Delete(k K) *Ticket {
 	case l.stopping:
 		return answered(State{}, ErrStopped)
 	case it == nil:
+		delete(l.unclaimed, k)
+		l.touch(k)
 		return answered(State{Phase: PhaseGone}, nil)
 	case it.has(flagDeleting):
 		it.details().recreate = nil
@@ -245,6 +280,7 @@ func (l *Loop[K]) Delete(k K) *Ticket {
 	gone := a.gone
 	it.flags = it.flags&^flagReady | flagDeleting
 	it.causes, it.failures, it.backoff = CauseDeleted, 0, 0
+	l.touch(k)
 	l.setDeps(it, nil)
 	l.answer(it, nil, ErrDeleted)
 	if it.phase == PhaseRunning {
@@ -271,9 +307,10 @@ func (l *Loop[K]) remove(it *item[K]) {
 // drop forgets a key, and sets it anew if that was asked for meanwhile.
 func (l *Loop[K]) drop(it *item[K]) {
 	l.setDeps(it, nil)
-	l.delayed.remove(it)
+	l.unplan(it)
 	it.phase = PhaseGone
 	delete(l.items, it.key)
+	l.touch(it.key)
 	l.sequence++
 	l.dropped = l.sequence
 	a := it.act
@@ -293,9 +330,12 @@ func (l *Loop[K]) mark(it *item[K], c Cause) {
 	if it.suspended() != nil && !it.has(flagDeleting) {
 		return
 	}
+	if _, barred := l.barred(it); barred && it.underway() {
+		return // the pass that has begun goes on, and the next one waits for a window
+	}
 	switch it.phase {
 	case PhaseIdle:
-		l.enqueue(it)
+		l.arrange(it)
 	case PhaseWaiting:
 		l.unpark(it)
 		it.act.underway = false
@@ -309,16 +349,60 @@ func (l *Loop[K]) mark(it *item[K], c Cause) {
 	}
 }
 
-// enqueue puts it in the queue for a worker.
+// arrange queues an idle key that has causes, at once or after its Debounce.
+func (l *Loop[K]) arrange(it *item[K]) {
+	quiet := it.causes&^(CauseRequested|CauseChanged) == 0 && !it.has(flagDeleting) && !it.forced()
+	debounce := it.timing.Value().debounce
+	switch {
+	case quiet && it.has(flagPending):
+	case quiet && debounce > 0 && !it.has(flagDrained):
+		it.put(flagPending, true)
+		l.plan(it, later(l.now(), debounce))
+	default:
+		l.enqueue(it)
+	}
+}
+
+func (it *item[K]) forced() bool { return it.act != nil && it.act.force }
+
+// enqueue puts it in the queue for a worker, unless it is drained or must wait for a window.
 func (l *Loop[K]) enqueue(it *item[K]) {
-	l.delayed.remove(it)
-	it.phase = PhaseQueued
-	if it.has(flagListed) {
+	if it.phase == PhaseQueued {
 		return
 	}
-	it.put(flagListed, true)
-	l.ready.push(it)
-	l.work.Signal()
+	if l.enqueueAt(it, l.shares.stamp+1) {
+		l.work.Signal()
+	}
+}
+
+// enqueueAt puts it in the queue if it may be there, as if it had been queued at the time of the stamp.
+func (l *Loop[K]) enqueueAt(it *item[K], stamp int64) bool {
+	l.delayed.remove(it)
+	if it.has(flagDrained) {
+		l.shelve(it)
+		return false
+	}
+	it.put(flagPending, false)
+	if l.shutOut(it) {
+		return false
+	}
+	it.phase = PhaseQueued
+	if stamp > l.shares.stamp {
+		stamp = l.shares.now(l.now())
+	}
+	l.shares.push(it, stamp)
+	return true
+}
+
+// unplan takes it out of the queue or the times it is in.
+func (l *Loop[K]) unplan(it *item[K]) {
+	switch {
+	case it.index < 0:
+	case it.phase == PhaseQueued:
+		l.shares.remove(it)
+	default:
+		l.delayed.remove(it)
+	}
 }
 
 // answer resolves the tickets of triggers that no pass has begun for, and with them those of a pass that is over.
@@ -360,7 +444,9 @@ type activity[K comparable] struct {
 	tickets    []*Ticket
 	deadline   int64
 	called     int64
-	sequence   uint64 // Loop.sequence when it was called
+	queued     time.Duration // how long it was queued before the call
+	busy       int64         // what the calls of the pass have taken
+	sequence   uint64        // Loop.sequence when it was called
 	superseded chan struct{}
 	cancel     context.CancelCauseFunc
 	park       *park[K]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 var (
 	modelSeed  = flag.Uint64("model.seed", 0, "run the model test with this seed only")
 	modelSeeds = flag.Uint64("model.seeds", 60, "number of seeds of the model test")
+	modelTime  = flag.Duration("model.time", 0, "run the model test for so long instead, with one seed after the other")
 )
 
 // TestModel makes random calls and checks, from what the passes see alone, what the package promises. A failure names
@@ -27,23 +29,38 @@ func TestModel(t *testing.T) {
 	if *modelSeed != 0 {
 		from, to = *modelSeed, *modelSeed
 	}
-	for seed := from; seed <= to; seed++ {
+	begin, calls, passes := time.Now(), 0, 0
+	seed := from
+	for ; seed <= to || time.Since(begin) < *modelTime; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newModel(t, seed).play() })
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(t, seed)
+				for range 2 { // processes, one after the other
+					m.play()
+				}
+				calls, passes = calls+m.calls, passes+m.passes
+			})
 		})
 	}
+	t.Logf("%d seeds, %d calls, %d passes", seed-from, calls, passes)
 }
 
 // model is what a caller can know about the keys.
 type model struct {
 	t       *testing.T
 	random  *rand.Rand
+	seed    uint64
+	store   rt.MemoryStore[string]
+	calls   int
+	passes  int
 	loop    *rt.Loop[string]
 	ended   chan struct{}
 	workers int
 
 	mu      sync.Mutex
 	keys    map[string]*modelKey
+	drains  int // calls of Drain and Undrain
+	waits   sync.WaitGroup
 	tickets []modelTicket
 }
 
@@ -56,6 +73,8 @@ type modelKey struct {
 	deleted   bool      // Delete was called; the final pass has not been OK
 	waiting   bool      // the last call returned Wait
 	okVersion string    // of the last ended pass, "-" if it was not OK
+	drained   bool      // Drain has returned, with no Undrain since
+	touched   time.Time // when Set was called last
 	lost      time.Time // when a pass that was not OK returned, which the loop may learn a little later
 }
 
@@ -67,13 +86,37 @@ type modelTicket struct {
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
-		t: t, random: rand.New(rand.NewPCG(seed, 7)), keys: map[string]*modelKey{}, ended: make(chan struct{}),
+		t: t, random: rand.New(rand.NewPCG(seed, 7)), seed: seed, keys: map[string]*modelKey{},
 	}
 	m.workers = 1 + m.random.IntN(4)
-	m.loop = newLoop(t, m.pass, option{
-		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: seed, Finalizer: fn(m.final),
-	})
 	return m
+}
+
+// begin makes the loop of a process, with the keys that the one before had.
+func (m *model) begin() {
+	m.ended = make(chan struct{})
+	m.loop = newLoop(m.t, m.pass, option{
+		Workers: m.workers, Grace: time.Minute, Jitter: 0.1, Seed: m.seed, Finalizer: fn(m.final),
+		Weights: map[string]int{"a": 2}, Ageing: time.Second, Store: &m.store,
+		SlowLane: rt.SlowLane{Share: 0.6, SlowerThan: 600 * time.Millisecond},
+	})
+	for i := range 8 {
+		name := string(rune('a' + i))
+		k := m.key(name)
+		if k.deleted || !k.known {
+			m.keys[name] = &modelKey{okVersion: "-"}
+			continue
+		}
+		k.waiting, k.suspended, k.drained, k.touched = false, false, false, time.Now()
+		m.send(name, k.spec)
+	}
+}
+
+func (m *model) send(name string, s spec) {
+	var cycle *rt.CycleError
+	if err := m.loop.Set(name, s); err != nil && !errors.As(err, &cycle) {
+		m.t.Error(err)
+	}
 }
 
 // chance is true in so many of 100 cases; m.mu is held.
@@ -104,6 +147,10 @@ func (m *model) pass(ctx context.Context, p pass) rt.Result {
 	}
 	if !woken {
 		m.checkDeps(p.Key, k)
+		open, _ := odd{}.At(time.Now())
+		if len(k.spec.Windows) > 0 && !open && !p.Force && !k.touched.Equal(time.Now()) {
+			m.t.Errorf("%s: a pass began outside its windows: %v", p.Key, p.Why)
+		}
 	}
 	took := time.Duration(m.random.IntN(3)) * 500 * time.Millisecond
 	m.mu.Unlock()
@@ -126,7 +173,19 @@ func (m *model) enter(k *modelKey, p pass) {
 		m.t.Errorf("%s: a pass after Run has returned", p.Key)
 	default:
 	}
+	if k.drained {
+		m.t.Errorf("%s: a pass began after Drain: %v", p.Key, p.Why)
+	}
 	k.running = true
+	m.passes++
+}
+
+// odd is a window that is open every other minute.
+type odd struct{}
+
+func (odd) At(t time.Time) (bool, time.Time) {
+	change := t.Truncate(time.Minute).Add(time.Minute)
+	return t.Minute()%2 == 1, change
 }
 
 // checkDeps is exact where no call is under way: a dependency that has never been OK for its version, is unknown or
@@ -194,11 +253,13 @@ func (m *model) name() string { return string(rune('a' + m.random.IntN(8))) }
 
 // play makes random calls for some hours of fake time, then lets the loop come to rest and stops it.
 func (m *model) play() {
+	m.begin()
 	ctx, cancel := context.WithCancel(m.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.loop.Run(ctx) }()
-	for range 400 {
+	for range 300 {
 		m.mu.Lock()
+		m.calls++
 		pause := time.Duration(m.random.IntN(4)) * 700 * time.Millisecond
 		m.step()
 		m.mu.Unlock()
@@ -210,7 +271,27 @@ func (m *model) play() {
 		m.t.Error(err)
 	}
 	close(m.ended)
+	m.waits.Wait()
 	m.checkTickets()
+	m.tickets = nil
+	m.checkStore()
+}
+
+// checkStore checks that what is kept is what a later process may go by.
+func (m *model) checkStore() {
+	states := maps.Collect(m.loop.All())
+	for saved, err := range m.store.Load(m.t.Context()) {
+		s, known := states[saved.Key]
+		switch {
+		case err != nil:
+			m.t.Error(err)
+		case !known || s.Deleting:
+			m.t.Errorf("%s: a state was kept of a key that is deleted", saved.Key)
+		case errors.As(s.Err, new(*rt.CycleError)): // kept is what the last pass has said
+		case saved.State.Passes != s.Passes || saved.State.Outcome != s.Outcome || saved.State.Version != s.Version:
+			m.t.Errorf("%s: kept %+v of %+v", saved.Key, saved.State, s)
+		}
+	}
 }
 
 // step makes one call. The model changes before the call when it allows more, and after it when it allows less.
@@ -222,7 +303,8 @@ func (m *model) step() {
 		m.set(name, k)
 	case n < 65:
 		at := time.Now()
-		m.tickets = append(m.tickets, modelTicket{m.loop.Trigger(name, nil), name, at})
+		o := &rt.TriggerOptions{Force: m.chance(20)}
+		m.tickets = append(m.tickets, modelTicket{m.loop.Trigger(name, o), name, at})
 	case n < 72:
 		if k.known && !k.deleted && m.loop.Suspend(name, rt.Suspension{By: "m"}) == nil {
 			k.suspended = true
@@ -236,7 +318,44 @@ func (m *model) step() {
 		k.deleted, k.suspended, k.okVersion = true, false, "-"
 		k.spec = spec{}
 		m.tickets = append(m.tickets, modelTicket{m.loop.Delete(name), name, time.Time{}})
+	case n < 97:
+		m.drain(name)
+	case n < 99:
+		m.drains++
+		for other, k := range m.keys {
+			k.drained = k.drained && other < name
+		}
+		m.loop.Undrain(from(name))
 	}
+}
+
+func from(name string) func(string) bool { return func(k string) bool { return k >= name } }
+
+// drain calls Drain for a part of the keys, and waits for it without holding up the calls.
+func (m *model) drain(name string) {
+	m.drains++
+	call := m.drains
+	m.waits.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		if err := m.loop.Drain(ctx, from(name)); err != nil {
+			m.t.Error(err)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.drains != call {
+			return // something else was asked for meanwhile
+		}
+		for i := range 8 {
+			if other := string(rune('a' + i)); other >= name {
+				k := m.key(other)
+				k.drained = true
+				if k.running {
+					m.t.Errorf("%s: a pass runs after Drain", other)
+				}
+			}
+		}
+	})
 }
 
 func (m *model) set(name string, k *modelKey) {
@@ -248,9 +367,28 @@ func (m *model) set(name string, k *modelKey) {
 		k.version++
 		s.Version = fmt.Sprint("v", k.version)
 	}
+	if m.chance(30) {
+		s.Group, s.Priority = m.name(), int8(m.random.IntN(5)-2)
+	}
+	if m.chance(20) {
+		s.Debounce = time.Duration(m.random.IntN(5)) * time.Second
+	}
+	if m.chance(15) {
+		s.Windows = []rt.Window{odd{}}
+	}
+	k.touched = time.Now()
 	for m.chance(30) { // dependencies on later keys only, but now and then a cycle
 		if d := m.name(); d > name || m.chance(10) {
-			s.DependsOn = append(s.DependsOn, rt.Dep[string]{Key: d})
+			dep := rt.Dep[string]{Key: d}
+			if m.chance(20) {
+				dep.Ready = func(s rt.State) error {
+					if !s.Ready {
+						return errors.New("not ready enough")
+					}
+					return nil
+				}
+			}
+			s.DependsOn = append(s.DependsOn, dep)
 		}
 	}
 	if k.spec.Version != s.Version {
@@ -260,18 +398,20 @@ func (m *model) set(name string, k *modelKey) {
 	if !k.deleted {
 		k.known = true
 	}
-	var cycle *rt.CycleError
-	if err := m.loop.Set(name, s); err != nil && !errors.As(err, &cycle) {
-		m.t.Error(err)
-	}
+	m.send(name, s)
 }
 
 // compare checks the states against the model while nothing runs that could change them.
 func (m *model) compare() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, s := range m.loop.All() {
+	states := maps.Collect(m.loop.All())
+	for name, s := range states {
 		k := m.key(name)
+		notReady := func(d rt.Dep[string]) bool { return !states[d.Key].Ready }
+		if s.Phase == rt.PhaseBlocked && !slices.ContainsFunc(k.spec.DependsOn, notReady) {
+			m.t.Errorf("%s: blocked although all it depends on is ready: %q", name, s.Waiting)
+		}
 		if k.running != (s.Phase == rt.PhaseRunning) {
 			m.t.Errorf("%s: running %t, but its phase is %v", name, k.running, s.Phase)
 		}
@@ -284,8 +424,11 @@ func (m *model) compare() {
 		if s.Phase == rt.PhaseBlocked && len(s.Waiting) == 0 {
 			m.t.Errorf("%s: blocked by nothing", name)
 		}
-		if s.Phase == rt.PhaseQueued && m.running() < m.workers {
-			m.t.Errorf("%s: queued although a worker is free", name)
+		if s.Phase == rt.PhaseQueued && m.running() < max(1, m.workers*6/10) {
+			m.t.Errorf("%s: queued although a worker is free, even for a slow key", name)
+		}
+		if s.Deleting && s.Phase == rt.PhaseIdle && s.Due.IsZero() {
+			m.t.Errorf("%s: its final pass will never be made: %+v", name, s)
 		}
 		if (s.Outcome == rt.OutcomeFailed || s.Outcome == rt.OutcomeProgressing) && s.Phase == rt.PhaseIdle && s.Due.IsZero() {
 			m.t.Errorf("%s: will never be tried again: %+v", name, s)
@@ -319,59 +462,4 @@ func (m *model) checkTickets() {
 			m.t.Errorf("%s: triggered at %v, answered by a pass of %v", ticket.key, ticket.at, s.Started)
 		}
 	}
-}
-
-// TestStress makes calls from many goroutines in real time, for the race detector.
-func TestStress(t *testing.T) {
-	var running sync.Map
-	l := newLoop(t, func(_ context.Context, p pass) rt.Result {
-		if _, twice := running.LoadOrStore(p.Key, true); twice {
-			t.Errorf("%s: two passes at a time", p.Key)
-		}
-		defer running.Delete(p.Key)
-		switch rand.IntN(6) {
-		case 0:
-			return rt.Fail(errors.New("x"))
-		case 1:
-			return rt.Wait("x", rt.WakeAfter(time.Microsecond), rt.WakeKey("k1"))
-		case 2:
-			return rt.Wait("x", rt.WakeWhen(func(context.Context) {}))
-		}
-		return rt.OK()
-	}, option{
-		Workers: 4, Observe: func(rt.Observation[string]) {},
-		Finalizer: fn(func(context.Context, pass) rt.Result { return rt.OK() }),
-	})
-	run(t, l)
-	var callers sync.WaitGroup
-	for range 8 {
-		callers.Go(func() {
-			for range 3000 {
-				k := fmt.Sprint("k", rand.IntN(20))
-				switch rand.IntN(8) {
-				case 0, 1:
-					s := spec{Interval: time.Millisecond, Retry: rt.Fixed(time.Millisecond), Version: fmt.Sprint(rand.IntN(3))}
-					if rand.IntN(3) == 0 {
-						s.DependsOn = rt.On(fmt.Sprint("k", rand.IntN(20)))
-					}
-					var cycle *rt.CycleError
-					if err := l.Set(k, s); err != nil && !errors.As(err, &cycle) {
-						t.Error(err)
-					}
-				case 2:
-					l.Delete(k)
-				case 3:
-					_ = l.Suspend(k, rt.Suspension{Until: time.Now().Add(time.Millisecond)})
-				case 4:
-					l.Wake(k)
-				case 5:
-					for range l.All() {
-					}
-				default:
-					l.Trigger(k, nil)
-				}
-			}
-		})
-	}
-	callers.Wait()
 }

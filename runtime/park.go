@@ -37,6 +37,7 @@ func (l *Loop[K]) park(ctx context.Context, it *item[K], r Result) {
 		}
 	}
 	l.plan(it, due)
+	l.touch(it.key)
 	if wake {
 		l.wake(it)
 		return

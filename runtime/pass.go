@@ -14,31 +14,37 @@ type step[K comparable] struct {
 	expired *TimeoutError
 	pass    Pass[K]
 	cancel  context.CancelFunc // releases the deadline; nil if there is none
+	ask     []question[K]      // what to ask of dependencies
+
+	share *share[K] // what the worker's time is charged to
+	lane  lane
+	began int64
+	stamp int64 // when the key counts as queued
 }
 
 type stepKind uint8
 
 const (
 	stepCall stepKind = iota // call the reconciler
-	stepHold                 // hold the key back because of its dependencies
+	stepHold                 // hold the key back because of its dependencies, or ask about them
 	stepFail                 // the timeout was over while waiting
 )
 
 // admit decides what to do with a queued key, and returns the context for it.
-func (l *Loop[K]) admit(ctx context.Context, it *item[K]) (context.Context, step[K]) {
+func (l *Loop[K]) admit(ctx context.Context, it *item[K], now, stamp int64) (context.Context, step[K]) {
 	a := l.activity(it)
-	now := l.now()
 	prev := l.snapshot(it)
 	it.phase = PhaseRunning
 	a.called, a.cancel, a.superseded = now, nil, nil
+	a.queued = time.Duration(max(now-stamp, 0))
 	switch {
 	case a.underway && a.expired:
 		a.expired = false
 		return ctx, step[K]{kind: stepFail, expired: &TimeoutError{After: it.timing.Value().timeout, Waiting: a.reason}}
 	case a.underway:
 		a.why = a.why&CauseDeleted | CauseWoken
-	case !it.has(flagDeleting) && l.held(it):
-		return ctx, step[K]{kind: stepHold}
+	case !it.has(flagDeleting) && (l.held(it) || l.unasked(it)):
+		return ctx, step[K]{kind: stepHold, ask: l.questions(it)}
 	default:
 		l.begin(it, a, now)
 	}
@@ -62,9 +68,12 @@ func (l *Loop[K]) take(ctx, passCtx context.Context, it *item[K], s step[K]) {
 	case stepCall:
 		l.call(ctx, passCtx, it, s)
 	case stepHold:
-		l.hold(it)
+		for i := range s.ask {
+			s.ask[i].ask()
+		}
+		l.hold(it, s)
 	case stepFail:
-		l.finish(ctx, it, Fail(s.expired))
+		l.finish(ctx, it, Fail(s.expired), s)
 	}
 }
 
@@ -73,6 +82,7 @@ func (l *Loop[K]) begin(it *item[K], a *activity[K], now int64) {
 	it.put(flagKeep, false)
 	it.started = now
 	a.underway = true
+	a.busy = 0
 	a.why, it.causes = it.causes, 0
 	if it.has(flagDeleting) {
 		a.why |= CauseDeleted
@@ -105,7 +115,7 @@ func (l *Loop[K]) call(ctx, passCtx context.Context, it *item[K], s step[K]) {
 		if s.cancel != nil {
 			s.cancel()
 		}
-		l.finish(ctx, it, result)
+		l.finish(ctx, it, result, s)
 	}()
 	reconciler := l.reconciler
 	if s.pass.Why.Has(CauseDeleted) {
@@ -116,7 +126,7 @@ func (l *Loop[K]) call(ctx, passCtx context.Context, it *item[K], s step[K]) {
 }
 
 // finish records the result of a call, tells the observer, and lets the key go.
-func (l *Loop[K]) finish(ctx context.Context, it *item[K], r Result) {
+func (l *Loop[K]) finish(ctx context.Context, it *item[K], r Result, s step[K]) {
 	r = r.normal()
 	for _, w := range r.wake {
 		if w.key == nil {
@@ -129,8 +139,10 @@ func (l *Loop[K]) finish(ctx context.Context, it *item[K], r Result) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.left(it, s)
 	a := it.act
 	a.stop(nil)
+	l.time(it, a, r, s)
 	final := a.why.Has(CauseDeleted)
 	if l.stopping && interrupted(r) {
 		a.underway = false
@@ -163,6 +175,7 @@ func interrupted(r Result) bool {
 // settleDown leaves a key idle when the loop has stopped.
 func (l *Loop[K]) settleDown(it *item[K]) {
 	it.phase = PhaseIdle
+	it.put(flagUnfinished, true)
 	l.abandon(it)
 }
 
@@ -194,7 +207,7 @@ func (l *Loop[K]) settle(it *item[K], a *activity[K], r Result) (due int64) {
 		it.details()
 	}
 	if x := it.more; x != nil {
-		x.observed, x.message, x.err, x.cycle = a.version, r.message, r.err, nil
+		x.observed, x.message, x.err, x.unable = a.version, r.message, r.err, nil
 		if a.passToken != "" {
 			x.token = a.passToken
 		}
@@ -237,14 +250,16 @@ func (l *Loop[K]) observe(it *item[K], a *activity[K], r Result, due int64) {
 	if l.opts.Observe == nil {
 		return
 	}
-	o := Observation[K]{Key: it.key, Why: a.why, State: l.snapshot(it)}
+	o := Observation[K]{
+		Key: it.key, Why: a.why, State: l.snapshot(it), Queued: a.queued, Group: it.timing.Value().group, Slow: it.has(flagSlow),
+	}
 	if a.superseded != nil {
 		o.Took = time.Duration(l.now() - a.called)
 	}
 	switch {
 	case l.drops(it, a, r):
 		o.State.Phase = PhaseGone
-	case it.causes != 0 && it.suspended() == nil:
+	case l.again(it, r):
 		o.State.Phase = PhaseQueued
 	case r.kind == resultWait:
 		o.State.Phase, o.State.Waiting = PhaseWaiting, []string{r.message}
@@ -252,6 +267,9 @@ func (l *Loop[K]) observe(it *item[K], a *activity[K], r Result, due int64) {
 		o.State.Phase = PhaseSuspended
 	default:
 		o.State.Phase, o.State.Due = PhaseIdle, l.wall(due)
+	}
+	if it.has(flagDrained) && o.State.Phase <= PhaseWaiting {
+		o.State.Phase, o.State.Waiting = PhaseDrained, nil
 	}
 	l.tell(o)
 }
@@ -276,19 +294,32 @@ func (l *Loop[K]) drops(it *item[K], a *activity[K], r Result) bool {
 	return r.kind == resultForget && it.causes == 0 && !it.has(flagKeep)
 }
 
+// again reports whether what came up during a call leads to another pass at once.
+func (l *Loop[K]) again(it *item[K], r Result) bool {
+	if it.causes == 0 || it.suspended() != nil && !it.has(flagDeleting) {
+		return false
+	}
+	if r.kind == resultWait {
+		_, barred := l.barred(it)
+		return !barred
+	}
+	return true
+}
+
 // land puts the key where it goes after a call: it waits, runs again, rests until it is due, or is dropped.
 func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Result, due int64) {
 	suspended := it.suspended() != nil && !it.has(flagDeleting)
-	again := it.causes != 0 && !suspended
-	if r.kind == resultWait && !again {
+	again := l.again(it, r)
+	if r.kind == resultWait && (again || it.has(flagDrained)) { // its tickets go on to the next pass
+		a.underway = !again // a drained pass is repeated
+		l.enqueue(it)
+		return
+	}
+	if r.kind == resultWait {
 		l.park(ctx, it, r)
 		return
 	}
 	a.underway = false
-	if r.kind == resultWait { // superseded: its tickets go on to the next pass
-		l.enqueue(it)
-		return
-	}
 	tickets := a.tickets
 	a.tickets = nil
 	dropped := l.drops(it, a, r)
@@ -296,13 +327,15 @@ func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Resul
 	case dropped:
 		it.phase = PhaseGone
 	case again:
-		l.enqueue(it)
+		it.phase = PhaseIdle
+		l.arrange(it)
 	case suspended:
 		l.rest(it)
 	default:
 		it.phase = PhaseIdle
 		l.plan(it, due)
 	}
+	l.touch(it.key)
 	s := l.snapshot(it)
 	for _, t := range tickets {
 		t.resolve(s, s.Err)
@@ -313,33 +346,44 @@ func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Resul
 	}
 	l.rid(it)
 	l.wakeWatchers(it.key)
-	if it.has(flagReady) {
-		l.recheckDependents(it.key)
+	l.recheckDependents(it.key)
+}
+
+// left is the last thing that happens to a key for which a worker was used.
+func (l *Loop[K]) left(it *item[K], s step[K]) {
+	l.release(s.share, s.lane, s.began)
+	if c := l.leaving[it]; c != nil {
+		delete(l.leaving, it)
+		close(c)
 	}
 }
 
-// hold keeps a key from beginning a pass because of its dependencies. Its causes and triggers stay.
-func (l *Loop[K]) hold(it *item[K]) {
+// release gives the worker back that was used since began.
+func (l *Loop[K]) release(share *share[K], lane lane, began int64) {
+	if l.shares.release(share, lane, began, l.now()) {
+		l.work.Signal()
+	}
+}
+
+// time finds out whether the key is slow.
+func (l *Loop[K]) time(it *item[K], a *activity[K], r Result, s step[K]) {
+	a.busy += l.now() - s.began
+	slow := a.busy > int64(l.opts.SlowLane.SlowerThan)
+	if l.opts.SlowLane.Share < 1 && (slow || r.kind != resultWait) {
+		it.put(flagSlow, slow)
+	}
+}
+
+// hold keeps a key from beginning a pass because of its dependencies, unless they turn out to be ready. Its causes and
+// triggers stay.
+func (l *Loop[K]) hold(it *item[K], s step[K]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cycle := l.cycles[it.key]
-	x := it.details()
-	switch {
-	case cycle != nil:
-		if it.outcome == OutcomeOK {
-			x.lastSuccess = it.finished
-		}
-		x.cycle, x.err, x.message = cycle, cycle, ""
-		it.outcome = OutcomeStalled
-	case x.cycle != nil: // the cycle is broken, but some dependency is not ready
-		x.cycle, x.err = nil, nil
-		it.outcome = OutcomeNone
-	}
-	if l.opts.Observe != nil {
-		it.phase = PhaseBlocked
-		s := l.snapshot(it)
-		it.phase = PhaseRunning
-		l.tell(Observation[K]{Key: it.key, State: s})
+	defer l.left(it, s)
+	l.answers(it, s.ask)
+	unable := l.unable(it)
+	if held := l.held(it); held {
+		l.holdBack(it, unable)
 	}
 	switch {
 	case it.has(flagDeleting):
@@ -348,12 +392,36 @@ func (l *Loop[K]) hold(it *item[K]) {
 		l.settleDown(it)
 	case it.suspended() != nil:
 		l.rest(it)
-	case !l.held(it) || l.cycles[it.key] != cycle:
-		l.enqueue(it)
+	case !l.held(it) || l.unable(it) != unable: //nolint:errorlint // whether it is the same error, not the same kind
+		if l.enqueueAt(it, s.stamp) {
+			l.work.Signal()
+		}
 	default:
 		it.phase = PhaseBlocked
-		if cycle != nil {
-			l.answer(it, nil, cycle)
+		if unable != nil {
+			l.answer(it, nil, unable)
 		}
+	}
+}
+
+// holdBack records that dependencies hold the key back, and tells the observer.
+func (l *Loop[K]) holdBack(it *item[K], unable error) {
+	x := it.details()
+	switch {
+	case unable != nil:
+		if it.outcome == OutcomeOK {
+			x.lastSuccess = it.finished
+		}
+		x.unable, x.err, x.message = unable, unable, ""
+		it.outcome = OutcomeStalled
+	case x.unable != nil: // the cycle is broken, but some dependency is not ready
+		x.unable, x.err = nil, nil
+		it.outcome = OutcomeNone
+	}
+	if l.opts.Observe != nil {
+		it.phase = PhaseBlocked
+		s := l.snapshot(it)
+		it.phase = PhaseRunning
+		l.tell(Observation[K]{Key: it.key, State: s, Queued: it.act.queued, Group: it.timing.Value().group, Slow: it.has(flagSlow)})
 	}
 }

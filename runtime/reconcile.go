@@ -67,11 +67,13 @@ const (
 	CauseWoken
 	// CauseDeleted: the key was deleted; this is the final pass, made by Options.Finalizer.
 	CauseDeleted
+	// CauseRestored: a pass that had begun is made anew, because the key was drained or the process ended.
+	CauseRestored
 )
 
 //nolint:gochecknoglobals // a table that nothing changes
 var causeNames = [...]string{
-	"added", "changed", "interval", "retry", "again", "dependency", "requested", "resumed", "woken", "deleted",
+	"added", "changed", "interval", "retry", "again", "dependency", "requested", "resumed", "woken", "deleted", "restored",
 }
 
 // Has reports whether c holds any of the reasons in x.

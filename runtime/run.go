@@ -22,6 +22,10 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	l.started = true
 	l.live = l.opts.Workers
 	l.mu.Unlock()
+	if l.opts.Store != nil {
+		l.load(ctx)
+		defer l.startSaving(ctx)()
+	}
 	passes, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(ErrStopped)
 	for range l.opts.Workers {
@@ -29,6 +33,28 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	}
 	l.keepTime(ctx)
 	return l.stop(cancel)
+}
+
+// startSaving starts to save states, and returns what ends that.
+func (l *Loop[K]) startSaving(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		l.keepSaving(ctx, stop)
+	}()
+	return func() {
+		close(stop)
+		for range 2 {
+			timer := time.NewTimer(l.opts.Grace)
+			select {
+			case <-done:
+			case <-timer.C:
+			}
+			timer.Stop()
+			cancel(ErrStopped)
+		}
+	}
 }
 
 // keepTime queues the keys that are due, until ctx ends. It has the only timer of the loop.
@@ -73,6 +99,8 @@ func (l *Loop[K]) fireOne(it *item[K], now int64) {
 		l.wake(it)
 	case it.suspended() != nil && !it.has(flagDeleting):
 		l.setSuspend(it, nil)
+	case it.has(flagPending):
+		l.enqueue(it)
 	default:
 		l.mark(it, nextCause(it.outcome))
 	}
@@ -125,13 +153,18 @@ func (l *Loop[K]) quietWithin(d time.Duration) bool {
 
 // abandon resolves what the stopped loop will not answer; a running pass still answers its own tickets.
 func (l *Loop[K]) abandon(it *item[K]) {
-	l.delayed.remove(it)
+	l.unplan(it)
 	switch it.phase {
 	case PhaseWaiting:
 		l.unpark(it)
+		it.put(flagUnfinished, true)
 		it.phase = PhaseIdle
 	case PhaseQueued, PhaseBlocked:
+		it.put(flagUnfinished, true)
 		it.phase = PhaseIdle
+	}
+	if it.has(flagUnfinished) || it.causes != 0 {
+		l.touch(it.key)
 	}
 	a := it.act
 	if a == nil {
@@ -192,16 +225,19 @@ func (l *Loop[K]) worker(ctx context.Context) {
 func (l *Loop[K]) serve(ctx context.Context) bool {
 	l.mu.Lock()
 	for !l.stopping {
-		it := l.ready.pop()
+		now := l.now()
+		it, share := l.shares.next(now)
 		if it == nil {
 			l.work.Wait()
 			continue
 		}
-		it.put(flagListed, false)
-		if it.phase != PhaseQueued { // suspended, deleted or dropped since it was queued
+		stamp := l.shares.stampOf(it)
+		if l.shutOut(it) {
+			l.release(share, it.lane(), now)
 			continue
 		}
-		passCtx, s := l.admit(ctx, it)
+		passCtx, s := l.admit(ctx, it, now, stamp)
+		s.share, s.lane, s.began, s.stamp = share, it.lane(), now, stamp
 		l.mu.Unlock()
 		l.take(ctx, passCtx, it, s)
 		return true

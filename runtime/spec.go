@@ -25,12 +25,41 @@ type Spec[K comparable] struct {
 	Version string
 	// Suspend, if not nil, keeps passes from beginning. A running pass is left to finish.
 	Suspend *Suspension
+	// Group is whom the key belongs to, for instance a tenant. Groups share the workers by Options.Weights, as
+	// measured by the time of their passes; "" is a group like any other.
+	Group string
+	// Priority puts the key before others of its Group that wait for a worker: each step is worth the time
+	// of Options.Ageing spent waiting, so that no priority can keep a key back for ever.
+	Priority int8
+	// Debounce is how long a key that rests waits after a trigger or a change of Version for more of them
+	// before its pass begins. It counts from the first of them; 0 means none. A forced trigger does not wait.
+	Debounce time.Duration
+	// Windows, if there are any, keep passes from beginning while none of them is open: their causes, triggers
+	// included, are kept for when one opens. A forced trigger and the final pass of a deleted key do not wait. A
+	// pass that has begun goes on when the windows close, and triggers do not supersede it then.
+	Windows []Window
+}
+
+// Window says when passes may begin. It must be safe for concurrent use, quick, and must not call the loop. Package
+// runtime/window has one by cron expressions.
+//
+// If a Window has a method "Validate() error", [Loop.Set] asks it.
+type Window interface {
+	// At reports whether the window is open at t, and when that changes next: a time after t, or the zero time if
+	// it does not.
+	At(t time.Time) (open bool, change time.Time)
 }
 
 // Dep is a dependency of a key.
 type Dep[K comparable] struct {
 	// Key is what must be ready.
 	Key K
+	// Ready, if not nil, decides whether the dependency is ready, instead of State.Ready: it is, if Ready returns
+	// nil. The error says what is missing, for State.Waiting; one whose Terminal method returns true stalls the
+	// key until the dependency or the Spec changes. Ready is asked by a worker before a pass of the key begins, with
+	// the state of the dependency after its last ended pass, and asked again when there is a newer state. A key that
+	// is not known, is being deleted, or has not ended a pass is not ready without being asked.
+	Ready func(dep State) error
 }
 
 // On lists dependencies on the keys.
@@ -108,21 +137,36 @@ func (s Spec[K]) validate() error {
 	if s.Retry.Max > 0 && s.Retry.Max < s.Retry.Min {
 		errs = append(errs, fmt.Errorf("Retry.Max %v is below Retry.Min %v", s.Retry.Max, s.Retry.Min))
 	}
+	positive("Debounce", s.Debounce)
+	for i, w := range s.Windows {
+		if w == nil {
+			errs = append(errs, fmt.Errorf("Windows[%d] is nil", i))
+		} else if v, ok := w.(interface{ Validate() error }); ok {
+			if err := v.Validate(); err != nil {
+				errs = append(errs, fmt.Errorf("Windows[%d]: %w", i, err))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // timing is the part of a Spec that many keys share; it is interned so that a key holds one word for it.
 type timing struct {
-	interval, timeout time.Duration
-	retry             Backoff
+	interval, timeout, debounce time.Duration
+	retry                       Backoff
+	group                       string
+	priority                    int8
 }
 
 func (s Spec[K]) timing() timing {
-	return timing{interval: s.Interval, timeout: s.Timeout, retry: s.Retry}
+	return timing{
+		interval: s.Interval, timeout: s.Timeout, debounce: s.Debounce, retry: s.Retry, group: s.Group, priority: s.Priority,
+	}
 }
 
 func (s Spec[K]) clone() Spec[K] {
 	s.DependsOn = slices.Clone(s.DependsOn)
+	s.Windows = slices.Clone(s.Windows)
 	s.Suspend = s.Suspend.clone()
 	return s
 }

@@ -29,7 +29,8 @@ type State struct {
 	Failures int
 	// Passes counts the passes that have ended.
 	Passes int
-	// Waiting says what the key waits for, one line each: the reason of Wait, or the dependencies that are not ready.
+	// Waiting says what the key waits for, one line each: the reason of Wait, the dependencies that are not ready, or
+	// when a window opens.
 	Waiting []string
 	// Suspended is the suspension in force, nil if there is none.
 	Suspended *Suspension
@@ -57,10 +58,12 @@ const (
 	PhaseSuspended
 	// PhaseGone: the key was dropped; seen by Observe and in answers to Delete only.
 	PhaseGone
+	// PhaseDrained: no pass begins until Loop.Undrain.
+	PhaseDrained
 )
 
 func (p Phase) String() string {
-	return name(p, "idle", "queued", "running", "waiting", "blocked", "suspended", "gone")
+	return name(p, "idle", "queued", "running", "waiting", "blocked", "suspended", "gone", "drained")
 }
 
 // Outcome is how a pass ended.
@@ -98,10 +101,17 @@ type Observation[K comparable] struct {
 	// Why is the set of reasons of the pass; 0 if the key was held back before a pass began.
 	Why Cause
 	// State is the state after the pass. Its Phase is where the key goes now: PhaseIdle when done, PhaseWaiting
-	// or PhaseBlocked when it waits, PhaseQueued when another pass follows at once, PhaseGone when it was dropped.
+	// or PhaseBlocked when it waits, PhaseQueued when another pass follows at once, PhaseSuspended or PhaseDrained when
+	// none begins, PhaseGone when it was dropped.
 	State State
 	// Took is how long this call of Reconcile took; 0 if there was none.
 	Took time.Duration
+	// Queued is how long the key waited for a worker before this call, or before it was held back.
+	Queued time.Duration
+	// Group is the Spec.Group of the key.
+	Group string
+	// Slow reports whether the key is in the slow lane from now on, see Options.SlowLane.
+	Slow bool
 }
 
 // snapshot describes it; l.mu is held.
@@ -116,7 +126,7 @@ func (l *Loop[K]) snapshot(it *item[K]) State {
 		Started:  l.wall(it.started),
 		Finished: l.wall(it.finished),
 	}
-	if it.index >= 0 {
+	if it.index >= 0 && it.phase != PhaseQueued {
 		s.Due = l.wall(it.due)
 	}
 	if it.outcome == OutcomeOK {
@@ -124,6 +134,9 @@ func (l *Loop[K]) snapshot(it *item[K]) State {
 	}
 	if x := it.more; x != nil {
 		l.describe(it, x, &s)
+	}
+	if s.Phase == PhaseIdle && it.has(flagDrained) {
+		s.Phase, s.Waiting = PhaseDrained, nil
 	}
 	if a := it.act; a != nil && a.park != nil {
 		s.Waiting = []string{a.park.reason}
@@ -143,6 +156,9 @@ func (l *Loop[K]) describe(it *item[K], x *details[K], s *State) {
 	s.Suspended = x.suspend.clone()
 	if it.phase == PhaseIdle && x.suspend != nil {
 		s.Phase = PhaseSuspended
+	}
+	if s.Phase == PhaseIdle && it.has(flagPending) && x.windowed {
+		s.Waiting = []string{x.closed()}
 	}
 	if it.phase == PhaseBlocked {
 		s.Waiting = l.missing(it)

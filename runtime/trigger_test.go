@@ -53,7 +53,7 @@ func TestTriggerAtTheEndOfAPassIsNotLost(t *testing.T) {
 	l := newLoop(t, func(context.Context, pass) rt.Result { passes.Add(1); return rt.OK() }, option{Workers: 2})
 	set(t, l, "a", spec{})
 	run(t, l)
-	for range 20_000 {
+	for range 100_000 {
 		before := passes.Load()
 		if _, err := l.Trigger("a", nil).Wait(t.Context()); err != nil {
 			t.Fatal(err)

@@ -21,40 +21,14 @@ func TestQueueHoldsAKeyOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if l.ready.size != 1 {
-		t.Errorf("the queue has %d places for one key", l.ready.size)
-	}
-}
-
-func TestFIFO(t *testing.T) {
-	var q fifo[int]
-	next, want := 0, 0
-	for round := range 50 {
-		for range round * 100 {
-			q.push(&item[int]{key: next})
-			next++
-		}
-		for range round*100 - round {
-			if it := q.pop(); it.key != want {
-				t.Fatalf("got %d, want %d", it.key, want)
-			}
-			want++
-		}
-	}
-	for it := q.pop(); it != nil; it = q.pop() {
-		if it.key != want {
-			t.Fatalf("got %d, want %d", it.key, want)
-		}
-		want++
-	}
-	if want != next || len(q.ring) > maxSpare {
-		t.Errorf("%d of %d came out; the empty queue keeps %d slots", want, next, len(q.ring))
+	if l.shares.size != 1 {
+		t.Errorf("the queue has %d places for one key", l.shares.size)
 	}
 }
 
 func TestDelayedIsAHeapWithRemoval(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var h delayed[int]
+	var h schedule[int]
 	items := make([]*item[int], 300)
 	for i := range items {
 		items[i] = &item[int]{key: i, index: -1}
