@@ -51,7 +51,8 @@ runtime/status          : k8s.io/apimachinery !k8s.io/client-go <=70
 runtime/kube            : runtime runtime/status k8s.io/api k8s.io/apimachinery k8s.io/client-go sigs.k8s.io/controller-runtime !k8s.io/kubectl !helm.sh <=580
 runtime/tenancy         : k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime <=265
 runtime/secrets         : github.com/google/go-containerregistry/pkg/authn !k8s.io <=15
-runtime/observe         : github.com/prometheus/client_golang !k8s.io <=45
+runtime/observe         : runtime github.com/prometheus/client_golang github.com/prometheus/client_model !go.opentelemetry.io !k8s.io <=45
+runtime/observe/trace   : runtime go.opentelemetry.io/otel !go.opentelemetry.io/otel/sdk !github.com/prometheus !k8s.io <=25
 runtime/testenv         : k8s.io/apimachinery k8s.io/client-go !sigs.k8s.io/controller-runtime !k8s.io/kubernetes <=160
 runtime/testenv/prepare : runtime/testenv <=160
 `

@@ -169,7 +169,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 			return fmt.Errorf("-watch-label-selector: %w", err)
 		}
 	}
-	recorded, err := observe.New(metrics.Registry)
+	recorded, err := observe.New(metrics.Registry, &observe.Options{Flux: true})
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,9 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
 				return
 			}
-			recorded.Pass(ob.Kind, ob.Key.Namespace, ob.Key.Name, ob.Took)
+			recorded.Pass(observe.Pass{
+				Kind: ob.Kind, Namespace: ob.Key.Namespace, Name: ob.Key.Name, Outcome: ob.Outcome, Took: ob.Took, Queued: -1,
+			})
 		},
 	}
 	if p.Stores {
