@@ -182,7 +182,7 @@ func fluxInfoDesc() *prometheus.Desc {
 
 // fluxLabels are those that kube-state-metrics gives, by the configuration in
 // Flux's monitoring example.
-func fluxLabels(kind string, r *Resource) []*dto.LabelPair {
+func fluxLabels(kind string, r *Resource) labels {
 	l := labels{}
 	l.add("customresource_kind", kind)
 	l.add("exported_namespace", r.Namespace)

@@ -176,10 +176,10 @@ func (m *Metrics) collectResources(ch chan<- prometheus.Metric) {
 		for r := range s.all {
 			c.add(&r, now, m.began)
 			if !m.opts.NoObjects {
-				info.add(s.kind, r.Namespace, r.Name, m.infoLabels(s.kind, &r))
+				info.add(s.kind, r.Namespace, r.Name, func() labels { return m.infoLabels(s.kind, &r) })
 			}
 			if m.flux != nil {
-				fluxInfo.add(s.kind, r.Namespace, r.Name, fluxLabels(s.kind, &r))
+				fluxInfo.add(s.kind, r.Namespace, r.Name, func() labels { return fluxLabels(s.kind, &r) })
 			}
 		}
 	}
@@ -194,7 +194,7 @@ func (m *Metrics) collectResources(ch chan<- prometheus.Metric) {
 
 // infoLabels are those of gitopskit_resource_info: what is usual is left out,
 // so that a scrape stays small.
-func (m *Metrics) infoLabels(kind string, r *Resource) []*dto.LabelPair {
+func (m *Metrics) infoLabels(kind string, r *Resource) labels {
 	l := labels{}
 	l.add("kind", kind)
 	l.add("name", r.Name)
@@ -239,15 +239,18 @@ func newInfos(desc *prometheus.Desc, kind string, limit int, ch chan<- prometheu
 	return &infos{desc: desc, kind: kind, limit: limit, ch: ch, seen: make(map[[3]string]struct{}), more: make(map[string]int)}
 }
 
-func (i *infos) add(kind, namespace, name string, l []*dto.LabelPair) {
+func (i *infos) add(kind, namespace, name string, with func() labels) {
+	if len(i.seen) >= i.limit {
+		i.more[kind]++
+		return
+	}
 	id := [3]string{kind, clean(namespace), clean(name)}
-	_, twice := i.seen[id]
-	if twice || len(i.seen) >= i.limit {
+	if _, twice := i.seen[id]; twice {
 		i.more[kind]++
 		return
 	}
 	i.seen[id] = struct{}{}
-	i.ch <- info{i.desc, l, 1}
+	i.ch <- info{i.desc, with(), 1}
 }
 
 // rest sends how many objects of each kind have no series of their own. They
