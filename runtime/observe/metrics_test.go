@@ -158,6 +158,7 @@ func TestGauges(t *testing.T) {
 		at(time.Hour, rt.State{Version: "until", Outcome: rt.OutcomeOK, Ready: true, Phase: rt.PhaseSuspended, Suspended: &rt.Suspension{Until: now.Add(-1)}}),
 		at(time.Hour, rt.State{Version: "stalled", Outcome: rt.OutcomeStalled, Err: context.Canceled, Message: "secret"}),
 		at(time.Hour, rt.State{Version: "blocked", Phase: rt.PhaseBlocked}),
+		{Name: "backing off", Interval: time.Minute, State: rt.State{Outcome: rt.OutcomeFailed, Finished: now.Add(-10 * time.Minute), Due: now.Add(time.Minute)}},
 		{Name: "never", Interval: 30 * time.Minute},
 		{Name: "told", Reason: "NoSource", State: rt.State{Outcome: rt.OutcomeFailed, Phase: rt.PhaseWaiting}},
 	}
@@ -168,10 +169,11 @@ func TestGauges(t *testing.T) {
 			}
 		}
 	})
-	want := `gitopskit_failing{kind="A"} 2
-gitopskit_objects{kind="A"} 7
+	want := `gitopskit_failing{kind="A"} 3
+gitopskit_objects{kind="A"} 8
 gitopskit_parked{kind="A"} 2
 gitopskit_ready{kind="A"} 2
+gitopskit_resource_info{kind="A",name="backing off",ready="False",reason="Failed"} 1
 gitopskit_resource_info{kind="A",name="never",ready="Unknown",reason="Progressing"} 1
 gitopskit_resource_info{kind="A",name="told",ready="False",reason="NoSource"} 1
 gitopskit_resource_info{kind="A",name="blocked",namespace="apps",ready="Unknown",reason="Blocked"} 1
@@ -186,7 +188,7 @@ gitopskit_staleness_seconds{kind="A",quantile="0.9"} 1800
 gitopskit_staleness_seconds{kind="A",quantile="0.99"} 1800
 gitopskit_staleness_seconds{kind="A",quantile="1"} 1800
 gitopskit_staleness_seconds_sum{kind="A"} 2100
-gitopskit_staleness_seconds_count{kind="A"} 3
+gitopskit_staleness_seconds_count{kind="A"} 4
 gitopskit_stalled{kind="A"} 1
 gitopskit_suspended{kind="A"} 1
 gitopskit_suspended_expired{kind="A"} 1

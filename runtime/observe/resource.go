@@ -74,7 +74,11 @@ func (r *Resource) age(now, began time.Time) (time.Duration, bool) {
 			last = t
 		}
 	}
-	return max(now.Sub(last), 0), true
+	age := max(now.Sub(last), 0)
+	if s.Due.After(now) { // the loop has planned it: a pause after failures may be longer than the interval
+		age = min(age, r.Interval)
+	}
+	return age, true
 }
 
 // count is what there is of one kind.

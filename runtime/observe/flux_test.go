@@ -1,0 +1,73 @@
+package observe_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	rt "github.com/gitopskit/gitopskit/runtime"
+	"github.com/gitopskit/gitopskit/runtime/observe"
+)
+
+// What testdata/flux.txt has of gotk_reconcile_duration_seconds is what RecordDuration of
+// github.com/fluxcd/pkg/runtime/metrics v0.110.3 makes of the same pass; the series of caches and gotk_resource_info
+// follow its package cache and the configuration of kube-state-metrics in Flux's monitoring example.
+func TestNamesOfFlux(t *testing.T) {
+	registry, m := newMetrics(t, &observe.Options{Flux: true, NoObjects: true})
+	m.Pass(observe.Pass{Kind: "Kustomization", Namespace: "apps", Name: "web", Outcome: rt.OutcomeOK, Took: 2 * time.Second, Queued: -1})
+	for _, c := range []*observe.Cache{m.TokenCache(), m.IndexCache()} {
+		c.Event(observe.CacheEvent{Kind: "GitRepository", Namespace: "apps", Name: "web", Operation: "reconcile", Hit: true})
+		c.Event(observe.CacheEvent{Kind: "GitRepository", Namespace: "apps", Name: "web", Operation: "reconcile"})
+		c.Request(nil)
+		c.Request(errors.New("full"))
+		c.Evicted()
+		c.Items(7)
+	}
+	m.Snapshot("Kustomization", func(yield func(observe.Resource) bool) {
+		_ = yield(observe.Resource{
+			Namespace: "apps", Name: "web", State: rt.State{Ready: true, Revision: "main@sha1:0123", Suspended: &rt.Suspension{}},
+			Flux: &observe.Info{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Labels: map[string]string{"source_name": "repo", "webhook_path": "/hook/canary"}},
+		}) && yield(observe.Resource{
+			Namespace: "apps", Name: "repo", State: rt.State{Outcome: rt.OutcomeFailed},
+			Flux: &observe.Info{Labels: map[string]string{"url": "https://user:canary@example.org/repo?token=canary", "endpoint": "://canary"}},
+		})
+	})
+	text := scrape(t, registry)
+	if strings.Contains(text, "canary") {
+		t.Error("a secret is in a label")
+	}
+	got := ""
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "gotk_") {
+			got += line
+		}
+	}
+	want, err := os.ReadFile("testdata/flux.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Error(d)
+	}
+	lint(t, registry)
+}
+
+// Without Options.Flux there is nothing of that.
+func TestWithoutFlux(t *testing.T) {
+	registry, m := newMetrics(t, nil)
+	m.Pass(observe.Pass{Kind: "A", Name: "web"})
+	for _, c := range []*observe.Cache{m.TokenCache(), m.IndexCache()} {
+		c.Event(observe.CacheEvent{})
+		c.Request(nil)
+		c.Evicted()
+		c.Items(1)
+	}
+	m.Gone("A", "", "web")
+	if text := scrape(t, registry); strings.Contains(text, "gotk_") {
+		t.Error(text)
+	}
+}
