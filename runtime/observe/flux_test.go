@@ -13,9 +13,8 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/observe"
 )
 
-// What testdata/flux.txt has of gotk_reconcile_duration_seconds is what RecordDuration of
-// github.com/fluxcd/pkg/runtime/metrics v0.110.3 makes of the same pass; the series of caches and gotk_resource_info
-// follow its package cache and the configuration of kube-state-metrics in Flux's monitoring example.
+// testdata/flux.txt has the series of Flux's package cache, and of gotk_resource_info as kube-state-metrics makes it
+// with the configuration in Flux's monitoring example. The durations are compared with Flux's own in the module check.
 func TestNamesOfFlux(t *testing.T) {
 	registry, m := newMetrics(t, &observe.Options{Flux: true, NoObjects: true})
 	m.Pass(observe.Pass{Kind: "Kustomization", Namespace: "apps", Name: "web", Outcome: rt.OutcomeOK, Took: 2 * time.Second, Queued: -1})
