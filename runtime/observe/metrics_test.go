@@ -331,7 +331,9 @@ func TestRequests(t *testing.T) {
 	}
 	<-ended
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 	if answer, err := client.Get(server.URL); err == nil { // of no pass
 		_ = answer.Body.Close()
 	}
@@ -384,7 +386,9 @@ gotk_reconcile_duration_seconds_count{kind="Release",name="a",namespace="apps"} 
 			t.Error(text)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

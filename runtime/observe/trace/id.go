@@ -95,7 +95,7 @@ type wantedKey struct{}
 func (IDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	var id trace.TraceID
 	for !id.IsValid() {
-		rand.Read(id[:]) //nolint:errcheck // it never fails
+		rand.Read(id[:]) // it never fails
 	}
 	return id, IDs{}.NewSpanID(ctx, id)
 }
@@ -107,7 +107,7 @@ func (IDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
 	}
 	var span trace.SpanID
 	for !span.IsValid() {
-		rand.Read(span[:]) //nolint:errcheck // it never fails
+		rand.Read(span[:]) // it never fails
 	}
 	return span
 }

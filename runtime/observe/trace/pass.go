@@ -223,7 +223,7 @@ func (p *Pass) send(o Outcome, phases []phase, now time.Time) {
 
 // parent returns the context in which the span of the pass begins.
 func (p *Pass) parent(o Outcome) context.Context {
-	ctx := context.Background()
+	ctx := context.Background() //nolint:forbidigo // that of the pass may be in a trace of its own, and has nothing else to say here
 	if o.Revision == "" {
 		return ctx
 	}

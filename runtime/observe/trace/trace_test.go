@@ -349,7 +349,9 @@ func TestInterrupted(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if got := spans.GetSpans(); len(got) != 1 || got[0].Name != "reconcile A" {
 			t.Errorf("%+v", got)
 		}
