@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,6 +179,7 @@ func TestStoryCrash(t *testing.T) {
 		}
 	}
 	history := w.revisions("web")
+	slices.SortFunc(history, func(a, b *release.Release) int { return a.Version - b.Version })
 	newest := history[len(history)-1]
 	if message, _, _ := unstructured.NestedString(newest.Config, "ui", "message"); newest.Info.Status != release.StatusDeployed || message != fmt.Sprintf("m%d", crashes-1) {
 		t.Errorf("release is %s with %s", newest.Info.Status, message)

@@ -145,7 +145,7 @@ func (c *Controller[T]) spec(obj T) rt.Spec[client.ObjectKey] {
 		s = Schedule{} // its pass tells
 	}
 	spec := rt.Spec[client.ObjectKey]{
-		Interval: s.Interval, Retry: s.Retry,
+		Interval: s.Interval, Retry: s.Retry, Group: obj.GetNamespace(),
 		Version: string(obj.GetUID()) + "/" + strconv.FormatInt(obj.GetGeneration(), 10) + "/" + strconv.FormatBool(deleting),
 	}
 	if s.Suspend && !deleting {

@@ -1,60 +1,170 @@
-// Package observe has the metrics of Flux for whatever reconciles objects.
-//
-//	metrics, err := observe.New(registry)
-//	...
-//	metrics.Pass("Kustomization", "apps", "web", took)
-//	metrics.Gone("Kustomization", "apps", "web")
-//
-// gotk_reconcile_duration_seconds{kind,name,namespace} is a histogram of how
-// long passes take, in seconds, with Flux's ten buckets from 10 ms to half an
-// hour: existing dashboards go on working. It has one series of buckets for
-// each object, and none for objects that are gone.
-//
-// # Errors and concurrency
-//
-// [New] fails if the registry has such metrics already. Metrics are safe for
-// concurrent use.
-//
-// # What it does not do
-//
-// It serves nothing; the registry is the caller's. Traces and dashboards are
-// not here yet.
 package observe
 
 import (
 	"fmt"
+	"iter"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics records passes. It comes from [New].
+// Options say what [New] records; nil means the defaults.
+type Options struct {
+	// Flux adds metrics under the names of Flux. They have a histogram for each
+	// object.
+	Flux bool
+	// NoObjects leaves gitopskit_resource_info out, which has a series for each
+	// object.
+	NoObjects bool
+	// Revisions adds the label revision to gitopskit_resource_info: a new series
+	// with each revision of each object.
+	Revisions bool
+	// MaxObjects bounds how many objects have series of their own, in each
+	// metric that has them; 0 means 20 000, about 2 MB in a scrape.
+	MaxObjects int
+	// MaxSeries bounds the label values of every other metric; 0 means 1000:
+	// far more than kinds and outcomes make.
+	MaxSeries int
+	// Now tells the time, for tests; nil means time.Now.
+	Now func() time.Time
+}
+
+const (
+	defaultMaxObjects = 20_000
+	defaultMaxSeries  = 1000
+	namespace         = "gitopskit"
+)
+
+// Metrics records what is reconciled. It comes from [New]. It is one
+// [prometheus.Collector].
 type Metrics struct {
-	duration *prometheus.HistogramVec
+	opts  Options
+	began time.Time
+
+	pass      *prometheus.HistogramVec
+	wait      *prometheus.HistogramVec
+	delivery  *prometheus.HistogramVec
+	requests  *prometheus.HistogramVec
+	triggers  *prometheus.CounterVec
+	coalesced *prometheus.CounterVec
+	dropped   *prometheus.CounterVec
+	guards    map[any]*guard
+	flux      *flux // nil without Options.Flux
+
+	mu        sync.Mutex
+	snapshots map[*snapshot]struct{}
+}
+
+type snapshot struct {
+	kind string
+	all  iter.Seq[Resource]
 }
 
 // New registers the metrics.
-func New(registry prometheus.Registerer) (*Metrics, error) {
-	const shortest, longest, buckets = 10e-3, 1800, 10 // of Flux
-	m := &Metrics{duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "gotk_reconcile_duration_seconds", Help: "The duration in seconds of a GitOps Toolkit resource reconciliation.",
-		Buckets: prometheus.ExponentialBucketsRange(shortest, longest, buckets),
-	}, []string{"kind", "name", "namespace"})}
-	if err := registry.Register(m.duration); err != nil {
-		return nil, fmt.Errorf("observe: %w", err)
+func New(registry prometheus.Registerer, o *Options) (*Metrics, error) {
+	m := &Metrics{guards: make(map[any]*guard), snapshots: make(map[*snapshot]struct{})}
+	if o != nil {
+		m.opts = *o
+	}
+	if m.opts.MaxObjects < 0 || m.opts.MaxSeries < 0 {
+		return nil, fmt.Errorf("observe: new: MaxObjects is %d and MaxSeries %d, want 0 or more", m.opts.MaxObjects, m.opts.MaxSeries)
+	}
+	if m.opts.MaxObjects == 0 {
+		m.opts.MaxObjects = defaultMaxObjects
+	}
+	if m.opts.MaxSeries == 0 {
+		m.opts.MaxSeries = defaultMaxSeries
+	}
+	if m.opts.Now == nil {
+		m.opts.Now = time.Now
+	}
+	m.began = m.opts.Now()
+	m.makeVectors()
+	if m.opts.Flux {
+		m.flux = newFlux(m.opts)
+	}
+	if err := registry.Register(m); err != nil {
+		return nil, fmt.Errorf("observe: new: %w", err)
 	}
 	return m, nil
 }
 
-// Pass records how long a pass took.
-func (m *Metrics) Pass(kind, namespace, name string, took time.Duration) {
-	m.duration.WithLabelValues(kind, name, namespace).Observe(took.Seconds())
+func (m *Metrics) makeVectors() {
+	passes := []float64{.005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800}
+	waits := []float64{.001, .01, .1, .5, 1, 5, 15, 30, 60, 300, 1800}
+	deliveries := []float64{.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14400}
+	m.pass = histogram("pass_seconds", "How long passes take, in seconds.", passes, "kind", "outcome")
+	m.wait = histogram("queue_wait_seconds", "How long objects wait for a worker before a pass, in seconds.", waits, "kind", "lane")
+	m.delivery = histogram("delivery_seconds", "How long it takes from when a revision is seen at its origin until an object is ready at it, in seconds.", deliveries, "kind")
+	m.requests = histogram("api_requests_per_pass", "How many requests a pass sends, by verb, and altogether (all).", []float64{0, 1, 2, 3, 5, 8, 13, 21, 50, 100, 500}, "kind", "verb")
+	m.triggers = counter("triggers_total", "Causes of passes.", "kind", "cause")
+	m.coalesced = counter("coalesced_total", "Causes of passes that had another cause already.", "kind", "cause")
+	m.dropped = counter("dropped_events_total", "Events that were not delivered.", "kind", "cause")
+	for _, v := range []any{m.pass, m.wait, m.delivery, m.requests, m.triggers, m.coalesced, m.dropped} {
+		m.guards[v] = &guard{limit: m.opts.MaxSeries}
+	}
 }
 
-// Gone forgets an object.
-func (m *Metrics) Gone(kind, namespace, name string) {
-	m.duration.DeleteLabelValues(kind, name, namespace)
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	const factor, most, reset = 1.1, 100, time.Hour // of native histograms, as Prometheus' manual has them
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: factor, NativeHistogramMaxBucketNumber: most, NativeHistogramMinResetDuration: reset,
+	}, labels)
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+// vectors lists what is recorded when it happens.
+func (m *Metrics) vectors() []prometheus.Collector {
+	all := []prometheus.Collector{m.pass, m.wait, m.delivery, m.requests, m.triggers, m.coalesced, m.dropped}
+	if m.flux != nil {
+		all = append(all, m.flux.collectors()...)
+	}
+	return all
+}
+
+// Describe is for the registry.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, v := range m.vectors() {
+		v.Describe(ch)
+	}
+	for _, d := range gauges() {
+		ch <- d
+	}
+	if !m.opts.NoObjects {
+		ch <- infoDesc()
+	}
+	if m.flux != nil {
+		ch <- fluxInfoDesc()
+	}
+}
+
+// Collect is for the registry.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, v := range m.vectors() {
+		v.Collect(ch)
+	}
+	m.collectResources(ch)
 }
 
 // Unregister takes the metrics off a registry, so that they can be registered again.
-func (m *Metrics) Unregister(registry prometheus.Registerer) { registry.Unregister(m.duration) }
+func (m *Metrics) Unregister(registry prometheus.Registerer) { registry.Unregister(m) }
+
+// Snapshot has every scrape list the objects of a kind. The objects of one kind
+// may come from several functions. They must be safe for concurrent use, and
+// must not change what they hand out. The returned function ends it.
+func (m *Metrics) Snapshot(kind string, all iter.Seq[Resource]) (stop func()) {
+	s := &snapshot{kind: clean(kind), all: all}
+	m.mu.Lock()
+	m.snapshots[s] = struct{}{}
+	m.mu.Unlock()
+	return func() {
+		m.mu.Lock()
+		delete(m.snapshots, s)
+		m.mu.Unlock()
+	}
+}

@@ -150,7 +150,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		return err
 	}
 	cluster = mgr.GetConfig()
-	recorded, err := observe.New(metrics.Registry)
+	recorded, err := observe.New(metrics.Registry, &observe.Options{Flux: true})
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,9 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
 				return
 			}
-			recorded.Pass(ob.Kind, ob.Key.Namespace, ob.Key.Name, ob.Took)
+			recorded.Pass(observe.Pass{
+				Kind: ob.Kind, Namespace: ob.Key.Namespace, Name: ob.Key.Name, Outcome: ob.Outcome, Took: ob.Took, Queued: -1,
+			})
 		},
 	}
 	if p.Stores {
