@@ -161,6 +161,7 @@ type Controller[T Object] struct {
 	logic   Reconciler[T]
 	options Options[T]
 	loop    *rt.Loop[client.ObjectKey]
+	fence   *fence
 
 	index *index
 	names *names
@@ -185,7 +186,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 		return nil, fmt.Errorf("kube: %w", err)
 	}
 	c := &Controller[T]{
-		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(),
+		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(), fence: fenceOf(mgr),
 		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
 		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
 		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]string{},
@@ -194,7 +195,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
-	c.loop, err = rt.New(rt.Func[client.ObjectKey](c.pass), &rt.Options[client.ObjectKey]{
+	c.loop, err = rt.New(rt.Func[client.ObjectKey](c.fenced), &rt.Options[client.ObjectKey]{
 		Workers: opts.Workers, Grace: opts.Grace, Jitter: opts.Jitter, Observe: c.observe, Log: c.options.Log,
 	})
 	if err != nil {
@@ -280,7 +281,11 @@ func (o Options[T]) withDefaults() Options[T] {
 }
 
 // Start runs the controller until ctx ends. The manager calls it.
-func (c *Controller[T]) Start(ctx context.Context) error {
+func (c *Controller[T]) Start(ctx context.Context) (err error) {
+	if !c.fence.enter() {
+		return nil
+	}
+	defer func() { c.fence.leave(err) }()
 	c.names.run(ctx)
 	defer c.names.stop()
 	return c.loop.Run(ctx)

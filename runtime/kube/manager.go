@@ -25,6 +25,13 @@ import (
 //     9999999h, which the schema allows and no time.Duration can express, does
 //     not keep the others from being read: it stalls alone, with the name of
 //     the field;
+//   - with leader election, writes of the manager's client, and of every other
+//     one that is made of its config, are made by the leader only: when the last
+//     renewal of the lease is RenewDeadline ago, those under way are given up
+//     and passes end, so that none meets one of the next leader. Start then
+//     returns ErrLeadershipLost. Neither a pause of the process nor a jump of
+//     the clock changes that; a machine whose monotonic clock stands still, as
+//     when it sleeps, notices with its next request for the lease;
 //   - metrics are served where opts says, and nowhere if it does not.
 //
 // Kinds are made known by functions such as v1.AddToScheme, in opts.Scheme or,
@@ -59,11 +66,32 @@ func NewManager(config *rest.Config, opts manager.Options, kinds ...func(*runtim
 		return &lenient{next: next, scheme: opts.Scheme, active: active}
 	})
 	opts.Cache.DefaultWatchErrorHandler = watchError(opts.Cache.DefaultWatchErrorHandler, active)
-	mgr, err := manager.New(config, opts)
+	mgr, err := newManager(config, opts)
 	if err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
 	return mgr, nil
+}
+
+// newManager puts a fence around the manager if there is a leader election.
+func newManager(config *rest.Config, opts manager.Options) (manager.Manager, error) {
+	if !opts.LeaderElection {
+		return manager.New(config, opts)
+	}
+	f, events := &fence{limit: limitOf(opts)}, &lateRecorder{}
+	lock, err := newLease(config, opts, f, events)
+	if err != nil {
+		return nil, err
+	}
+	opts.LeaderElectionResourceLockInterface = lock
+	config = rest.CopyConfig(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gate{next: next, fence: f} })
+	mgr, err := manager.New(config, opts)
+	if err != nil {
+		return nil, err
+	}
+	events.mgr = mgr
+	return &elected{mgr, f}, nil
 }
 
 // watchError begins to read leniently when a list could not be decoded.
