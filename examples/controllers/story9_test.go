@@ -198,3 +198,32 @@ func TestStoryTerminated(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyExpr has one Kustomization wait for another by an expression instead of its conditions, and tells what is
+// wrong with one that cannot be.
+func TestReadyExpr(t *testing.T) {
+	env := testenv.Start(t)
+	w, g := worldOf(t, env), newGit(t)
+	commit := g.commitMap(t, w.namespace, 1)
+	w.run(all(), w.options())
+	w.apply(follower, "URL", g.url+"/app")
+	w.apply(`
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: after}
+spec:
+  interval: 1h
+  prune: true
+  path: ./deploy
+  sourceRef: {kind: GitRepository, name: app}
+  dependsOn: [{name: app, readyExpr: "EXPRESSION"}]
+`, "EXPRESSION", "dep.metadata.labels.release == 'two' && dep.status.lastAppliedRevision != ''")
+	w.readyAt("Kustomization/app", commit)
+	w.failed("Kustomization/after", "DependencyNotReady", "no such key: labels")
+	w.patch("Kustomization/app", `{"metadata":{"labels":{"release":"one"}}}`)
+	w.failed("Kustomization/after", "DependencyNotReady", "is not true yet")
+	w.patch("Kustomization/app", `{"metadata":{"labels":{"release":"two"}}}`)
+	w.ready("Kustomization/after")
+	w.patch("Kustomization/after", `{"spec":{"dependsOn":[{"name":"app","readyExpr":"dep. =="}]}}`)
+	w.failed("Kustomization/after", "InvalidCELExpression", "<input>:1:")
+}
