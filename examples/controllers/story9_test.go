@@ -20,7 +20,6 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/testenv"
 )
 
-//nolint:gochecknoglobals // a flag
 var kills = flag.Int("controllers.kills", 0, "at how many writes of a pass the controllers are killed; 0 means at all, before and after")
 
 // commitMap is a commit that has one ConfigMap more than before, one less, and one changed.
@@ -130,9 +129,9 @@ func (w *world) killedOrReady(cmd *exec.Cmd, revision string) bool {
 		done := condition(k, "Ready")["status"] == "True" && strings.Contains(condition(k, "Ready")["message"], revision)
 		if done || time.Now().After(deadline) {
 			cmd.Process.Kill() //nolint:errcheck // it may have ended
-			<-ended
+			waited := <-ended
 			if !done {
-				w.t.Fatalf("neither killed nor ready; its status is %v", k.Object["status"])
+				w.t.Fatalf("neither killed nor ready: %v; its status is %v", waited, k.Object["status"])
 			}
 			return false
 		}

@@ -117,7 +117,7 @@ type Options struct {
 
 // Bind defines the flags.
 func (o *Options) Bind(f *flag.FlagSet) {
-	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace})
+	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace, Namespace: os.Getenv("RUNTIME_NAMESPACE")})
 	f.StringVar(&o.StoragePath, "storage-path", "/data", "where artifacts are kept")
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
