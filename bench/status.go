@@ -34,6 +34,7 @@ import (
 
 	"github.com/gitopskit/gitopskit/examples/controllers/crds"
 	"github.com/gitopskit/gitopskit/notify"
+	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/depend"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/ssa"
@@ -208,7 +209,7 @@ func controllerPasses(ctx context.Context, config *rest.Config, entries int) (pe
 	c, err := kube.Add(ctx, mgr, logic, kube.Options[*kustomizev1.Kustomization]{
 		Schedule:  func(*kustomizev1.Kustomization) kube.Schedule { return kube.Schedule{Interval: time.Hour} },
 		Finalizer: "finalizers.fluxcd.io",
-		Observe:   func(kube.Observation) { logic.passes <- struct{}{} },
+		Observe:   func(rt.Observation[client.ObjectKey]) { logic.passes <- struct{}{} },
 	})
 	if err != nil {
 		return perPass{}, err

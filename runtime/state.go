@@ -25,6 +25,8 @@ type State struct {
 	Message string
 	// Err is the error of the last ended pass, nil unless Outcome is Failed or Stalled.
 	Err error
+	// Interval is that of the Spec.
+	Interval time.Duration
 	// Failures counts the consecutive failures up to now.
 	Failures int
 	// Passes counts the passes that have ended.
@@ -125,6 +127,7 @@ func (l *Loop[K]) snapshot(it *item[K]) State {
 		Passes:   int(it.passes),
 		Started:  l.wall(it.started),
 		Finished: l.wall(it.finished),
+		Interval: it.timing.Value().interval,
 	}
 	if it.index >= 0 && it.phase != PhaseQueued {
 		s.Due = l.wall(it.due)

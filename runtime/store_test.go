@@ -192,7 +192,7 @@ func TestRestoredStates(t *testing.T) {
 					if diff := cmp.Diff(tc.want, j.lines, cmpopts.EquateEmpty()); diff != "" {
 						t.Errorf("passes (-want +got):\n%s", diff)
 					}
-					times := cmpopts.IgnoreFields(rt.State{}, "Started", "Finished", "LastSuccess", "Due")
+					times := cmpopts.IgnoreFields(rt.State{}, "Interval", "Started", "Finished", "LastSuccess", "Due")
 					got := states["a"]
 					if tc.state.Phase == rt.PhaseBlocked { // the loop has stopped
 						got.Phase, got.Waiting = tc.state.Phase, tc.state.Waiting

@@ -20,7 +20,6 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/testenv"
 )
 
-//nolint:gochecknoglobals // a flag
 var kills = flag.Int("controllers.kills", 0, "at how many writes of a pass the controllers are killed; 0 means at all, before and after")
 
 // commitMap is a commit that has one ConfigMap more than before, one less, and one changed.
@@ -130,9 +129,9 @@ func (w *world) killedOrReady(cmd *exec.Cmd, revision string) bool {
 		done := condition(k, "Ready")["status"] == "True" && strings.Contains(condition(k, "Ready")["message"], revision)
 		if done || time.Now().After(deadline) {
 			cmd.Process.Kill() //nolint:errcheck // it may have ended
-			<-ended
+			waited := <-ended
 			if !done {
-				w.t.Fatalf("neither killed nor ready; its status is %v", k.Object["status"])
+				w.t.Fatalf("neither killed nor ready: %v; its status is %v", waited, k.Object["status"])
 			}
 			return false
 		}
@@ -197,4 +196,33 @@ func TestStoryTerminated(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	}
+}
+
+// TestReadyExpr has one Kustomization wait for another by an expression instead of its conditions, and tells what is
+// wrong with one that cannot be.
+func TestReadyExpr(t *testing.T) {
+	env := testenv.Start(t)
+	w, g := worldOf(t, env), newGit(t)
+	commit := g.commitMap(t, w.namespace, 1)
+	w.run(all(), w.options())
+	w.apply(follower, "URL", g.url+"/app")
+	w.apply(`
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: after}
+spec:
+  interval: 1h
+  prune: true
+  path: ./deploy
+  sourceRef: {kind: GitRepository, name: app}
+  dependsOn: [{name: app, readyExpr: "EXPRESSION"}]
+`, "EXPRESSION", "dep.metadata.labels.release == 'two' && dep.status.lastAppliedRevision != ''")
+	w.readyAt("Kustomization/app", commit)
+	w.failed("Kustomization/after", "DependencyNotReady", "no such key: labels")
+	w.patch("Kustomization/app", `{"metadata":{"labels":{"release":"one"}}}`)
+	w.failed("Kustomization/after", "DependencyNotReady", "is not true yet")
+	w.patch("Kustomization/app", `{"metadata":{"labels":{"release":"two"}}}`)
+	w.ready("Kustomization/after")
+	w.patch("Kustomization/after", `{"spec":{"dependsOn":[{"name":"app","readyExpr":"dep. =="}]}}`)
+	w.failed("Kustomization/after", "InvalidCELExpression", "<input>:1:")
 }

@@ -35,7 +35,6 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/testenv"
 )
 
-//nolint:gochecknoglobals // flags
 var (
 	scenarioFor  = flag.Duration("kube.scenario", 4*time.Second, "how long the random scenario goes on")
 	scenarioSeed = flag.Uint64("kube.seed", 1, "of the random scenario")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -110,8 +111,12 @@ type Options[T Object] struct {
 	// Event is told what there is to tell about an object; it must not block.
 	// nil means nobody. See [EventRecorder].
 	Event func(ctx context.Context, obj client.Object, event Event)
-	// Observe is told about every pass that has ended; it must not block.
-	Observe func(Observation)
+	// Wrap, if not nil, is put around the reconciler of the loop: for a span of
+	// a trace, or counts, of each pass. See runtime/observe.
+	Wrap func(rt.Reconciler[client.ObjectKey]) rt.Reconciler[client.ObjectKey]
+	// Observe is told about every pass, see rt.Options.Observe, and, with
+	// rt.PhaseGone, when an object does not exist any more.
+	Observe func(rt.Observation[client.ObjectKey])
 	// Log is told what cannot be told by status; nil is silent.
 	Log *slog.Logger
 }
@@ -137,19 +142,6 @@ type Watch struct {
 	// then, and Changed nil. It costs one request for each object that is
 	// referred to, a watch that stays open, and nothing for the others.
 	ByName bool
-}
-
-// Observation is one pass, for metrics.
-type Observation struct {
-	// Kind and Key name the object.
-	Kind string
-	Key  client.ObjectKey
-	// Took is how long the call took.
-	Took time.Duration
-	// Outcome is what the pass came to.
-	Outcome rt.Outcome
-	// Gone is set when the object does not exist any more.
-	Gone bool
 }
 
 // Controller reconciles the objects of one kind. It comes from [Add].
@@ -195,7 +187,11 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
-	c.loop, err = rt.New(rt.Func[client.ObjectKey](c.fenced), &rt.Options[client.ObjectKey]{
+	var passes rt.Reconciler[client.ObjectKey] = rt.Func[client.ObjectKey](c.fenced)
+	if opts.Wrap != nil {
+		passes = opts.Wrap(passes)
+	}
+	c.loop, err = rt.New(passes, &rt.Options[client.ObjectKey]{
 		Workers: opts.Workers, Grace: opts.Grace, Jitter: opts.Jitter, Observe: c.observe, Log: c.options.Log,
 	})
 	if err != nil {
@@ -301,9 +297,12 @@ func (c *Controller[T]) Trigger(key client.ObjectKey) { c.loop.Trigger(key, nil)
 // Wake goes on with a pass of an object that waits, if there is one.
 func (c *Controller[T]) Wake(key client.ObjectKey) { c.loop.Wake(key) }
 
+// All returns the states of the objects, see rt.Loop.All.
+func (c *Controller[T]) All() iter.Seq2[client.ObjectKey, rt.State] { return c.loop.All() }
+
 func (c *Controller[T]) observe(o rt.Observation[client.ObjectKey]) {
-	if c.options.Observe != nil && o.Why != 0 {
-		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: o.Key, Took: o.Took, Outcome: o.State.Outcome})
+	if c.options.Observe != nil {
+		c.options.Observe(o)
 	}
 }
 
@@ -317,9 +316,7 @@ func (c *Controller[T]) forget(key client.ObjectKey) {
 	delete(c.settling, key)
 	delete(c.parked, key)
 	c.mu.Unlock()
-	if c.options.Observe != nil {
-		c.options.Observe(Observation{Kind: c.gvk.Kind, Key: key, Gone: true})
-	}
+	c.observe(rt.Observation[client.ObjectKey]{Key: key, State: rt.State{Phase: rt.PhaseGone}})
 }
 
 // describe names an object in messages.

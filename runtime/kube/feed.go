@@ -108,7 +108,7 @@ func (c *Controller[T]) seen(o, before any) {
 	if token := obj.GetAnnotations()[RequestedAt]; token != "" && c.newToken(key, token, obj) {
 		c.loop.Trigger(key, &rt.TriggerOptions{Token: token})
 	}
-	if old, ok := before.(T); !ok || old.GetGeneration() != obj.GetGeneration() || !reflect.DeepEqual(status.Get(old, status.Ready), status.Get(obj, status.Ready)) {
+	if old, ok := before.(T); !ok || c.options.Depends != nil || old.GetGeneration() != obj.GetGeneration() || !reflect.DeepEqual(status.Get(old, status.Ready), status.Get(obj, status.Ready)) {
 		c.release(key)
 	}
 }

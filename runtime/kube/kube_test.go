@@ -120,7 +120,6 @@ func testScheme(t *testing.T) *runtime.Scheme {
 	return s
 }
 
-//nolint:gochecknoglobals // the tests share a server
 var installing sync.Mutex
 
 // install puts the definitions of Flux's kinds into the cluster.

@@ -6,7 +6,7 @@
 //	watched := observe.Of(metrics, "Release", func(k string) (string, string) { return "", k })
 //	loop, err := runtime.New(watched.Reconciler(reconciler), &runtime.Options[string]{Observe: watched.Observe})
 //	...
-//	stop := metrics.Snapshot("Release", watched.Resources(loop.All(), interval))
+//	stop := metrics.Snapshot("Release", watched.Resources(loop.All()))
 //	defer stop()
 //
 // What happens is counted when it happens, by kind: how long passes take and

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"sync"
-	"time"
 
 	rt "github.com/gitopskit/gitopskit/runtime"
 )
@@ -45,7 +44,10 @@ func (l *Loop[K]) Observe(o rt.Observation[K]) {
 	if o.Why != 0 {
 		p := Pass{
 			Kind: l.kind, Namespace: namespace, Name: name, Outcome: o.State.Outcome, Waits: o.State.Phase == rt.PhaseWaiting,
-			Took: o.Took, Queued: -1, Why: o.Why,
+			Took: o.Took, Queued: o.Queued, Why: o.Why,
+		}
+		if o.Slow {
+			p.Lane = "slow"
 		}
 		if count, ok := l.counts.LoadAndDelete(o.Key); ok {
 			p.Requests = count.(*Requests) //nolint:forcetypeassert // nothing else is stored
@@ -58,12 +60,12 @@ func (l *Loop[K]) Observe(o rt.Observation[K]) {
 }
 
 // Resources returns the objects of a loop, for [Metrics.Snapshot]: all is its
-// method All, interval returns the interval of a key, 0 if it has none.
-func (l *Loop[K]) Resources(all iter.Seq2[K, rt.State], interval func(K) time.Duration) iter.Seq[Resource] {
+// method All.
+func (l *Loop[K]) Resources(all iter.Seq2[K, rt.State]) iter.Seq[Resource] {
 	return func(yield func(Resource) bool) {
 		for key, state := range all {
 			namespace, name := l.name(key)
-			if !yield(Resource{Namespace: namespace, Name: name, State: state, Interval: interval(key)}) {
+			if !yield(Resource{Namespace: namespace, Name: name, State: state}) {
 				return
 			}
 		}

@@ -136,7 +136,7 @@ func fleet(n int, now time.Time) iter.Seq[observe.Resource] {
 			if i%100 == 1 {
 				s.Ready, s.Outcome = false, rt.OutcomeFailed
 			}
-			if !yield(observe.Resource{Namespace: fmt.Sprintf("team-%03d", i/40), Name: fmt.Sprintf("app-%05d", i), State: s, Interval: 10 * time.Minute}) {
+			if !yield(observe.Resource{Namespace: fmt.Sprintf("team-%03d", i/40), Name: fmt.Sprintf("app-%05d", i), State: every(s)}) {
 				return
 			}
 		}
@@ -150,7 +150,7 @@ func TestGauges(t *testing.T) {
 	clock = now
 	at := func(ago time.Duration, s rt.State) observe.Resource {
 		s.Finished = now.Add(-ago)
-		return observe.Resource{Namespace: "apps", Name: s.Version, State: s, Interval: 10 * time.Minute}
+		return observe.Resource{Namespace: "apps", Name: s.Version, State: every(s)}
 	}
 	all := []observe.Resource{
 		at(time.Minute, rt.State{Version: "fine", Ready: true, Outcome: rt.OutcomeOK, Revision: "v1"}),
@@ -158,8 +158,8 @@ func TestGauges(t *testing.T) {
 		at(time.Hour, rt.State{Version: "until", Outcome: rt.OutcomeOK, Ready: true, Phase: rt.PhaseSuspended, Suspended: &rt.Suspension{Until: now.Add(-1)}}),
 		at(time.Hour, rt.State{Version: "stalled", Outcome: rt.OutcomeStalled, Err: context.Canceled, Message: "secret"}),
 		at(time.Hour, rt.State{Version: "blocked", Phase: rt.PhaseBlocked}),
-		{Name: "backing off", Interval: time.Minute, State: rt.State{Outcome: rt.OutcomeFailed, Finished: now.Add(-10 * time.Minute), Due: now.Add(time.Minute)}},
-		{Name: "never", Interval: 30 * time.Minute},
+		{Name: "backing off", State: rt.State{Interval: time.Minute, Outcome: rt.OutcomeFailed, Finished: now.Add(-10 * time.Minute), Due: now.Add(time.Minute)}},
+		{Name: "never", State: rt.State{Interval: 30 * time.Minute}},
 		{Name: "told", Reason: "NoSource", State: rt.State{Outcome: rt.OutcomeFailed, Phase: rt.PhaseWaiting}},
 	}
 	stop := m.Snapshot("A", func(yield func(observe.Resource) bool) {
@@ -359,7 +359,7 @@ func TestLoop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Snapshot("Release", watched.Resources(loop.All(), func(string) time.Duration { return time.Minute }))
+		m.Snapshot("Release", watched.Resources(loop.All()))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- loop.Run(ctx) }()
@@ -403,4 +403,10 @@ func Example() {
 	families, _ := registry.Gather()
 	fmt.Println(families[0].GetName(), families[0].GetMetric()[0].GetHistogram().GetSampleCount())
 	// Output: gitopskit_pass_seconds 1
+}
+
+// every is a state of something that is reconciled every ten minutes.
+func every(s rt.State) rt.State {
+	s.Interval = 10 * time.Minute
+	return s
 }

@@ -16,10 +16,8 @@ type Resource struct {
 	// Namespace and Name name it.
 	Namespace, Name string
 	// State is what the loop knows about it. Its error and message are not read.
+	// Without State.Interval the object cannot be late.
 	State rt.State
-	// Interval is the time between two passes; 0 means that it has none, and
-	// cannot be late.
-	Interval time.Duration
 	// Reason is why it is not ready, in one word; empty means a word that
 	// follows from the state: Failed, Stalled, Suspended, Blocked, Progressing
 	// or NotReady.
@@ -65,7 +63,7 @@ func (r *Resource) reason() string {
 // are not.
 func (r *Resource) age(now, began time.Time) (time.Duration, bool) {
 	s := &r.State
-	if r.Interval <= 0 || s.Suspended != nil || s.Outcome == rt.OutcomeStalled || s.Phase == rt.PhaseBlocked {
+	if r.State.Interval <= 0 || s.Suspended != nil || s.Outcome == rt.OutcomeStalled || s.Phase == rt.PhaseBlocked || s.Phase == rt.PhaseDrained {
 		return 0, false
 	}
 	last := began
@@ -76,7 +74,7 @@ func (r *Resource) age(now, began time.Time) (time.Duration, bool) {
 	}
 	age := max(now.Sub(last), 0)
 	if s.Due.After(now) { // the loop has planned it: a pause after failures may be longer than the interval
-		age = min(age, r.Interval)
+		age = min(age, r.State.Interval)
 	}
 	return age, true
 }
@@ -109,8 +107,8 @@ func (c *count) add(r *Resource, now, began time.Time) {
 		}
 	}
 	if age, ok := r.age(now, began); ok {
-		c.late = append(c.late, max(age-r.Interval, 0))
-		c.intervals = max(c.intervals, float64(age)/float64(r.Interval))
+		c.late = append(c.late, max(age-r.State.Interval, 0))
+		c.intervals = max(c.intervals, float64(age)/float64(r.State.Interval))
 	}
 }
 

@@ -3,7 +3,7 @@
 // on working with a program of ours.
 //
 //	var f flags.Flags
-//	f.Bind(flag.CommandLine, &flags.Defaults{Concurrent: 4})
+//	f.Bind(flag.CommandLine, &flags.Defaults{Namespace: os.Getenv("RUNTIME_NAMESPACE")})
 //	flag.Parse()
 //	mgr, err := f.Manager(ctx, config, "kustomize-controller", manager.Options{Scheme: scheme})
 //	...

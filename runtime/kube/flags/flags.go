@@ -3,11 +3,10 @@ package flags
 import (
 	"crypto/sha256"
 	"errors"
-	"flag"
+	"flag" //nolint:depguard // flags are what this package is about
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,13 +59,16 @@ type Flags struct {
 	InsecureAllowHTTP bool
 	// FeatureGates are those of Defaults.Gates, as the command line has them.
 	FeatureGates map[string]bool
-	// Namespace is the own one: of the environment variable RUNTIME_NAMESPACE.
+	// Namespace is the own one, of Defaults.Namespace.
 	Namespace string
 }
 
 // Defaults are what differs between controllers. The zero value is what
 // most of them have.
 type Defaults struct {
+	// Namespace is the own one: Flux's Deployments have it in the environment
+	// variable RUNTIME_NAMESPACE.
+	Namespace string
 	// Concurrent is the default of -concurrent; 0 means 4.
 	Concurrent int
 	// GracefulShutdownTimeout is the default of the flag; 0 means 30 seconds.
@@ -105,7 +107,7 @@ func (f *Flags) Bind(set *flag.FlagSet, d *Defaults) {
 	set.StringVar(&f.LogEncoding, "log-encoding", "json", "json or console")
 	f.FeatureGates = maps.Clone(d.Gates)
 	set.Func("feature-gates", "name=true or name=false, with commas between", f.gates)
-	f.Namespace = os.Getenv("RUNTIME_NAMESPACE")
+	f.Namespace = d.Namespace
 }
 
 func (f *Flags) bindWatches(set *flag.FlagSet) {
@@ -161,7 +163,7 @@ func (f *Flags) Validate() error {
 	wrong(f.GracefulShutdownTimeout <= 0, "-graceful-shutdown-timeout is %v: it must be more than 0", f.GracefulShutdownTimeout)
 	_, err := labels.Parse(f.WatchLabelSelector)
 	wrong(err != nil, "-watch-label-selector: %w", err)
-	wrong(!f.WatchAllNamespaces && f.Namespace == "", "-watch-all-namespaces=false needs the own namespace in the environment variable RUNTIME_NAMESPACE")
+	wrong(!f.WatchAllNamespaces && f.Namespace == "", "-watch-all-namespaces=false needs the own namespace: set the environment variable RUNTIME_NAMESPACE")
 	wrong(f.LeaderElectionRenewDeadline >= f.LeaderElectionLeaseDuration, "-leader-election-renew-deadline, %v, must be shorter than -leader-election-lease-duration, %v", f.LeaderElectionRenewDeadline, f.LeaderElectionLeaseDuration)
 	wrong(f.LeaderElectionRetryPeriod*6/5 >= f.LeaderElectionRenewDeadline, "-leader-election-retry-period, %v, must be well below -leader-election-renew-deadline, %v", f.LeaderElectionRetryPeriod, f.LeaderElectionRenewDeadline)
 	_, err = f.level()

@@ -29,8 +29,7 @@ func parse(t *testing.T, d *flags.Defaults, args ...string) (*flags.Flags, error
 
 // The command line of a Deployment of Flux is understood.
 func TestFluxCommandLine(t *testing.T) {
-	t.Setenv("RUNTIME_NAMESPACE", "flux-system")
-	f, err := parse(t, &flags.Defaults{Gates: map[string]bool{"DirectSourceFetch": false, "StrictPostBuildSubstitutions": true}},
+	f, err := parse(t, &flags.Defaults{Namespace: "flux-system", Gates: map[string]bool{"DirectSourceFetch": false, "StrictPostBuildSubstitutions": true}},
 		"--events-addr=http://notification-controller.flux-system.svc.cluster.local./", "--watch-all-namespaces=false", "--log-level=debug", "--log-encoding=console",
 		"--enable-leader-election", "--concurrent=20", "--requeue-dependency=5s", "--kube-api-qps=500", "--kube-api-burst=1000", "--no-cross-namespace-refs=true",
 		"--default-service-account=default", "--watch-label-selector=sharding.fluxcd.io/key=shard1", "--interval-jitter-percentage=10",
@@ -76,7 +75,6 @@ func TestGatesAreNotGlobal(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	t.Setenv("RUNTIME_NAMESPACE", "")
 	for _, c := range []struct{ args, want string }{
 		{"-feature-gates=B=true", `there is no feature gate "B": there are A`},
 		{"-feature-gates=A=maybe", `feature gate A is "maybe"`},

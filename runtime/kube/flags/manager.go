@@ -109,7 +109,7 @@ func limits(ctx context.Context, config *rest.Config) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	resp.Body.Close() //nolint:errcheck // it is empty
+	resp.Body.Close()
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "X-Kubernetes-Pf-") {
 			return true, nil

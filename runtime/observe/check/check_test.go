@@ -105,7 +105,7 @@ func record(t *testing.T, p program, scrapes int) []scrape {
 			}
 		}
 		if !p.silent {
-			defer m.Snapshot("Release", watched.Resources(loop.All(), func(int) time.Duration { return interval }))()
+			defer m.Snapshot("Release", watched.Resources(loop.All()))()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -117,7 +117,7 @@ type Options struct {
 
 // Bind defines the flags.
 func (o *Options) Bind(f *flag.FlagSet) {
-	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace})
+	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace, Namespace: os.Getenv("RUNTIME_NAMESPACE")})
 	f.StringVar(&o.StoragePath, "storage-path", "/data", "where artifacts are kept")
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
@@ -145,6 +145,8 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		return err
 	}
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
+	cluster = rest.CopyConfig(cluster)
+	cluster.Wrap(observe.Counting)
 	mgr, err := o.manager(ctx, cluster, p)
 	if err != nil {
 		return err
@@ -174,16 +176,9 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		},
 		Event: kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Flags: &o.Flags, FieldOwner: p.Name, Log: logger,
-		Observe: func(ob kube.Observation) {
-			if ob.Gone {
-				recorded.Gone(ob.Kind, ob.Key.Namespace, ob.Key.Name)
-				return
-			}
-			recorded.Pass(observe.Pass{
-				Kind: ob.Kind, Namespace: ob.Key.Namespace, Name: ob.Key.Name, Outcome: ob.Outcome, Took: ob.Took, Queued: -1,
-			})
-		},
+		Metrics: recorded,
 	}
+	defer env.Close()
 	if p.Stores {
 		closeStore, err := o.store(mgr, env)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/depend"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/kube/flags"
+	"github.com/gitopskit/gitopskit/runtime/observe"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
@@ -50,9 +52,10 @@ type Env struct {
 	Clients *tenancy.Clients
 	// Expressions decide about dependencies.
 	Expressions depend.Expressions
-	// Event and Observe are told what happens.
-	Event   func(ctx context.Context, obj client.Object, event kube.Event)
-	Observe func(kube.Observation)
+	// Event is told what happens.
+	Event func(ctx context.Context, obj client.Object, event kube.Event)
+	// Metrics records passes, and lists the objects.
+	Metrics *observe.Metrics
 	// Tags has what was scanned of registries.
 	Tags *TagDB
 	// Hooks are the webhooks that are open.
@@ -62,6 +65,8 @@ type Env struct {
 	// FieldOwner owns what is written to the objects, and what is applied.
 	FieldOwner string
 	Log        *slog.Logger
+
+	closers []func()
 }
 
 // backoff is the pause of kinds that have no retry interval.
@@ -75,8 +80,21 @@ func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], o
 	if err := flags.Apply(e.Flags, &opts); err != nil {
 		return nil, err
 	}
-	opts.Event, opts.Observe, opts.Log, opts.FieldOwner = e.Event, e.Observe, e.Log, e.FieldOwner
-	return kube.Add(ctx, e.Manager, logic, opts)
+	kind := reflect.TypeFor[T]().Elem().Name()
+	watched := observe.Of(e.Metrics, kind, func(k client.ObjectKey) (namespace, name string) { return k.Namespace, k.Name })
+	opts.Event, opts.Log, opts.FieldOwner, opts.Observe, opts.Wrap = e.Event, e.Log, e.FieldOwner, watched.Observe, watched.Reconciler
+	c, err := kube.Add(ctx, e.Manager, logic, opts)
+	if err == nil {
+		e.closers = append(e.closers, e.Metrics.Snapshot(kind, watched.Resources(c.All())))
+	}
+	return c, err
+}
+
+// Close ends what the kinds have begun.
+func (e *Env) Close() {
+	for _, c := range e.closers {
+		c()
+	}
 }
 
 // secret returns the data of a Secret, nil if there is no reference.
