@@ -78,7 +78,7 @@ func beChild() {
 			c.Options.Out = os.Stderr
 			c.arm(config)
 			ctx, stop := app.Context()
-			err = app.Run(ctx, config, all(), c.Options)
+			err = app.Keep(ctx, config, all(), c.Options)
 			stop()
 		}
 	}

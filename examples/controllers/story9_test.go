@@ -226,3 +226,39 @@ spec:
 	w.patch("Kustomization/after", `{"spec":{"dependsOn":[{"name":"app","readyExpr":"dep. =="}]}}`)
 	w.failed("Kustomization/after", "InvalidCELExpression", "<input>:1:")
 }
+
+// TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart.
+func TestStoryLeadership(t *testing.T) {
+	env := testenv.Start(t)
+	w, g := worldOf(t, env), newGit(t)
+	faults := &chaos.Faults{}
+	w.config.Wrap(faults.Wrap)
+	o := w.options()
+	o.EnableLeaderElection, o.StorageAddr = true, freeAddr(t)
+	o.LeaderElectionLeaseDuration, o.LeaderElectionRenewDeadline, o.LeaderElectionRetryPeriod = 3*time.Second, 2*time.Second, 300*time.Millisecond
+	first := g.commitMap(t, w.namespace, 1)
+	w.run(all(), o)
+	w.apply(follower, "URL", g.url+"/app")
+	w.readyAt("Kustomization/app", first)
+	faults.Set(chaos.Rule{Match: chaos.On("", "/leases/"), Faults: []chaos.Fault{{Kind: chaos.Refused}}})
+	w.logged("leadership lost")
+	second := g.commitMap(t, w.namespace, 2)
+	faults.Set()
+	w.readyAt("Kustomization/app", second)
+}
+
+// logged waits until the controllers have logged something.
+func (w *world) logged(what string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; <-time.After(25 * time.Millisecond) {
+		w.logs.mu.Lock()
+		found := strings.Contains(w.logs.buf.String(), what)
+		w.logs.mu.Unlock()
+		if found {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not logged: %s", what)
+		}
+	}
+}

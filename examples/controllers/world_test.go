@@ -126,7 +126,7 @@ func (w *world) run(p app.Program, o *app.Options) (stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, w.config, p, o) }()
+	go func() { ended <- app.Keep(ctx, w.config, p, o) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

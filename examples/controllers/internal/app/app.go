@@ -93,7 +93,7 @@ func Main(p Program) {
 	if err == nil {
 		var cluster *rest.Config
 		if cluster, err = config.GetConfig(); err == nil {
-			err = Run(ctx, cluster, p, opts)
+			err = Keep(ctx, cluster, p, opts)
 		} else {
 			err = fmt.Errorf("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod: %w", err)
 		}
@@ -138,7 +138,19 @@ func Scheme() (*runtime.Scheme, error) {
 		notificationv1.AddToScheme(s), notificationv1beta3.AddToScheme(s), imagereflectorv1.AddToScheme(s), imageautomationv1.AddToScheme(s))
 }
 
-// Run runs a program until ctx ends.
+// Keep runs a program until ctx ends, and begins anew when it has lost the
+// leadership: then another replica works, until this one is elected again.
+func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+	for {
+		err := Run(ctx, cluster, p, o)
+		if !errors.Is(err, kube.ErrLeadershipLost) || ctx.Err() != nil {
+			return err
+		}
+		log.Log.Info("begin anew", "cause", err.Error())
+	}
+}
+
+// Run runs a program until ctx ends, or it loses the leadership.
 func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
 	logger, err := o.logger()
 	if err != nil {
