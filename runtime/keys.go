@@ -315,12 +315,36 @@ func (l *Loop[K]) drop(it *item[K]) {
 	l.dropped = l.sequence
 	a := it.act
 	it.act = nil
-	if a != nil && a.gone != nil {
-		a.gone.resolve(l.snapshot(it), nil)
+	again := it.more != nil && it.more.recreate != nil && !l.stopping
+	if a != nil {
+		l.dismiss(it, a, again)
 	}
 	l.wakeWatchers(it.key)
-	if x := it.more; x != nil && x.recreate != nil && !l.stopping {
-		l.apply(it.key, *x.recreate)
+	if !again {
+		return
+	}
+	l.apply(it.key, *it.more.recreate)
+	if fresh := l.items[it.key]; fresh != nil && a != nil && a.next != nil { // triggers are not lost
+		b := l.activity(fresh)
+		b.next, b.token, b.force = a.next, a.token, a.force
+		l.mark(fresh, CauseRequested)
+	}
+}
+
+// dismiss resolves the tickets of a key that is dropped. Those of triggers since its final pass began are left to the
+// pass of the key that is set anew, if it is.
+func (l *Loop[K]) dismiss(it *item[K], a *activity[K], again bool) {
+	s := l.snapshot(it)
+	for _, t := range a.tickets {
+		t.resolve(s, ErrDeleted)
+	}
+	a.tickets = nil
+	if a.next != nil && !again {
+		a.next.resolve(s, ErrDeleted)
+		a.next = nil
+	}
+	if a.gone != nil {
+		a.gone.resolve(s, nil)
 	}
 }
 

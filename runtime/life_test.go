@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -432,6 +433,99 @@ func TestKeysOfOtherTypes(t *testing.T) {
 		defer cancel()
 		if err := l.Run(ctx); err != nil || passes.Load() != 1 {
 			t.Errorf("got %v, %d passes", err, passes.Load())
+		}
+	})
+}
+
+// A trigger that comes while a key is on its way out is answered: with ErrDeleted, or by the pass of the key that is
+// set anew.
+func TestTriggerDuringTheFinalPass(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			l, err := rt.New(rt.Func[string](func(_ context.Context, p rt.Pass[string]) rt.Result {
+				return rt.OK().Note("token " + p.Token)
+			}), &rt.Options[string]{Finalizer: rt.Func[string](func(context.Context, rt.Pass[string]) rt.Result {
+				<-release
+				return rt.OK()
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- l.Run(ctx) }()
+			if err := l.Set("a", rt.Spec[string]{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			gone := l.Delete("a")
+			synctest.Wait()
+			ticket := l.Trigger("a", &rt.TriggerOptions{Token: "t"})
+			if anew {
+				if err := l.Set("a", rt.Spec[string]{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			close(release)
+			if _, err := gone.Wait(ctx); err != nil {
+				t.Error(err)
+			}
+			state, err := ticket.Wait(ctx)
+			if anew && (err != nil || state.Message != "token t" || state.Token != "t") {
+				t.Errorf("set anew: %+v, %v", state, err)
+			}
+			if !anew && !errors.Is(err, rt.ErrDeleted) {
+				t.Errorf("gone: %+v, %v", state, err)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The same where no final pass is made, while a dependency is being judged; and a judge that ends its goroutine ends
+// nothing else.
+func TestTriggerWhileJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		l, err := rt.New(rt.Func[string](func(context.Context, rt.Pass[string]) rt.Result { return rt.OK() }), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		judged := func(key string, ready func(rt.State) error) {
+			t.Helper()
+			if err := l.Set(key, rt.Spec[string]{DependsOn: []rt.Dep[string]{{Key: "b", Ready: ready}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Set("b", rt.Spec[string]{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		judged("a", func(rt.State) error { <-release; return nil })
+		judged("ends", func(rt.State) error { runtime.Goexit(); return nil })
+		synctest.Wait()
+		gone, ticket := l.Delete("a"), l.Trigger("a", nil)
+		close(release)
+		if _, err := gone.Wait(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := ticket.Wait(ctx); !errors.Is(err, rt.ErrDeleted) && !errors.Is(err, rt.ErrNotFound) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if s, _ := l.Get("ends"); s.Phase != rt.PhaseBlocked {
+			t.Errorf("%+v", s)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

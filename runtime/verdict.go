@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 )
@@ -99,14 +100,20 @@ func (l *Loop[K]) questions(it *item[K]) (qs []question[K]) {
 	return qs
 }
 
-// ask takes a panic for a refusal.
+// ask takes a panic for a refusal, and the end of the goroutine too: it asks in one of its own.
 func (q *question[K]) ask() {
-	defer func() {
-		if v := recover(); v != nil {
-			q.err, q.stack = fmt.Errorf("panic in Dep.Ready: %v", v), debug.Stack()
-		}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		q.err = errors.New("Dep.Ready did not return")
+		defer func() {
+			if v := recover(); v != nil {
+				q.err, q.stack = fmt.Errorf("panic in Dep.Ready: %v", v), debug.Stack()
+			}
+		}()
+		q.err = q.ready(q.state)
 	}()
-	q.err = q.ready(q.state)
+	<-done
 }
 
 // answers records what was asked for. Where the dependencies have been replaced meanwhile it is of no use.

@@ -163,7 +163,7 @@ type Controller[T Object] struct {
 	written   map[client.ObjectKey]T
 	waiting   map[client.ObjectKey]struct{} // hold back for a dependency
 	asked     map[client.ObjectKey]string   // newest request token that was passed on
-	parked    map[client.ObjectKey]string   // passes that wait, and for what
+	parked    map[client.ObjectKey]parked
 	settling  map[client.ObjectKey]rt.Cause // passes that wait for watches, and why they began
 	// deadlines of passes that have begun
 	deadlines map[client.ObjectKey]time.Time
@@ -181,7 +181,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(), fence: fenceOf(mgr),
 		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
 		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
-		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]string{},
+		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]parked{},
 	}
 	var err error
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {

@@ -39,8 +39,8 @@ func TestFaults(t *testing.T) {
 		passes, patches int // of the status, exactly
 	}{
 		{"throttled", statusOf, chaos.Fault{Kind: chaos.Throttled}, 2, 1, 3}, // the client waits as it is told
-		{"conflict", statusOf, chaos.Fault{Kind: chaos.Conflict}, 3, 1, 4},   // the result of the pass is kept
-		{"conflicts", statusOf, chaos.Fault{Kind: chaos.Conflict}, 4, 2, 5},
+		{"conflict", statusOf, chaos.Fault{Kind: chaos.Conflict}, 2, 1, 3},   // the result of the pass is kept
+		{"conflicts", statusOf, chaos.Fault{Kind: chaos.Conflict}, 3, 2, 4},
 		{"internal", statusOf, chaos.Fault{Kind: chaos.Internal}, 2, 3, 3},
 		{"unavailable", statusOf, chaos.Fault{Kind: chaos.Unavailable}, 1, 2, 2},
 		{"lost", statusOf, chaos.Fault{Kind: chaos.Lost}, 1, 2, 1}, // it was written; the second pass finds nothing to do

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -60,7 +61,7 @@ func watcher(w Watch, tell func(client.Object)) toolscache.ResourceEventHandler 
 		UpdateFunc: func(old, o any) {
 			before, ok1 := old.(client.Object)
 			after, ok2 := o.(client.Object)
-			if ok1 && ok2 && before.GetResourceVersion() != after.GetResourceVersion() && (w.Changed == nil || w.Changed(before, after)) {
+			if ok1 && ok2 && before.GetResourceVersion() != after.GetResourceVersion() && w.changed(before, after) {
 				tell(after)
 			}
 		},
@@ -70,6 +71,16 @@ func watcher(w Watch, tell func(client.Object)) toolscache.ResourceEventHandler 
 			}
 		},
 	}
+}
+
+// changed asks Changed; one that panics has not said no.
+func (w Watch) changed(before, after client.Object) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return w.Changed == nil || w.Changed(before, after)
 }
 
 func handle(ctx context.Context, mgr manager.Manager, o client.Object, h toolscache.ResourceEventHandler) error {
@@ -95,22 +106,37 @@ func (c *Controller[T]) seen(o, before any) {
 	if !ok {
 		return
 	}
+	defer func() {
+		if v := recover(); v != nil { // of a function of the options; the pass meets it again, and tells
+			c.set(client.ObjectKeyFromObject(obj), rt.Spec[client.ObjectKey]{Group: obj.GetNamespace(), Version: versionOf(obj)})
+		}
+	}()
 	c.caught(obj)
 	if c.options.Select != nil && !c.options.Select(obj) {
 		c.gone(obj)
 		return
 	}
 	key := client.ObjectKeyFromObject(obj)
-	c.refer(key, append(c.options.References(obj), c.dependencies(obj)...))
-	if err := c.loop.Set(key, c.spec(obj)); err != nil {
-		c.options.Log.Error("an object is not reconciled", "object", describe(c.gvk.Kind, key), "error", err)
-	}
+	c.refer(key, slices.Concat(c.options.References(obj), c.dependencies(obj)))
+	c.set(key, c.spec(obj))
 	if token := obj.GetAnnotations()[RequestedAt]; token != "" && c.newToken(key, token, obj) {
 		c.loop.Trigger(key, &rt.TriggerOptions{Token: token})
 	}
 	if old, ok := before.(T); !ok || c.options.Depends != nil || old.GetGeneration() != obj.GetGeneration() || !reflect.DeepEqual(status.Get(old, status.Ready), status.Get(obj, status.Ready)) {
 		c.release(key)
 	}
+}
+
+func (c *Controller[T]) set(key client.ObjectKey, spec rt.Spec[client.ObjectKey]) {
+	if err := c.loop.Set(key, spec); err != nil {
+		c.options.Log.Error("an object is not reconciled", "object", describe(c.gvk.Kind, key), "error", err)
+	}
+}
+
+// versionOf changes with the spec of an object, with its deletion, and when
+// another object takes its name.
+func versionOf(obj client.Object) string {
+	return string(obj.GetUID()) + "/" + strconv.FormatInt(obj.GetGeneration(), 10) + "/" + strconv.FormatBool(obj.GetDeletionTimestamp() != nil)
 }
 
 // newToken reports whether a request for a pass was not seen before.
@@ -146,7 +172,7 @@ func (c *Controller[T]) spec(obj T) rt.Spec[client.ObjectKey] {
 	}
 	spec := rt.Spec[client.ObjectKey]{
 		Interval: s.Interval, Retry: s.Retry, Group: obj.GetNamespace(),
-		Version: string(obj.GetUID()) + "/" + strconv.FormatInt(obj.GetGeneration(), 10) + "/" + strconv.FormatBool(deleting),
+		Version: versionOf(obj),
 	}
 	if s.Suspend && !deleting {
 		spec.Suspend = &rt.Suspension{Reason: "spec.suspend is set"}
@@ -177,10 +203,13 @@ func (c *Controller[T]) settle(obj T, p *rt.Pass[client.ObjectKey]) (rt.Result, 
 	defer c.mu.Unlock()
 	why, waited := c.settling[p.Key]
 	delete(c.settling, p.Key)
-	if p.Why == rt.CauseWoken {
-		if waited {
-			p.Why = why
-		}
+	switch {
+	case waited && p.Why == rt.CauseWoken:
+		p.Why = why
+		return rt.Result{}, false
+	case waited: // another reason came up meanwhile
+		p.Why |= why
+	case p.Why == rt.CauseWoken:
 		return rt.Result{}, false
 	}
 	open := c.names.unsettled(c.options.References(obj))
@@ -259,6 +288,35 @@ func (x *index) set(key client.ObjectKey, refs []Reference) (added, removed []Re
 		}
 	}
 	return added, removed
+}
+
+// cycle returns the way from key back to itself along references of a kind,
+// nil if there is none.
+func (x *index) cycle(key client.ObjectKey, kind schema.GroupKind) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	from := map[client.ObjectKey]client.ObjectKey{}
+	for todo := []client.ObjectKey{key}; len(todo) > 0; todo = todo[1:] {
+		for _, ref := range x.to[todo[0]] {
+			if ref.GroupKind != kind {
+				continue
+			}
+			if ref.ObjectKey == key {
+				path := []string{key.String()}
+				for at := todo[0]; at != key; at = from[at] {
+					path = append(path, at.String())
+				}
+				path = append(path, key.String())
+				slices.Reverse(path)
+				return path
+			}
+			if _, seen := from[ref.ObjectKey]; !seen {
+				from[ref.ObjectKey] = todo[0]
+				todo = append(todo, ref.ObjectKey)
+			}
+		}
+	}
+	return nil
 }
 
 // users returns the objects that refer to ref.

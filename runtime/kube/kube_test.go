@@ -518,7 +518,7 @@ func TestWaits(t *testing.T) {
 			return kube.Wait("Progressing", what, waits.Begin(p, what, func(ctx context.Context) error {
 				<-ctx.Done()
 				return nil
-			}), rt.WakeWhen(func(context.Context) {}))
+			}), rt.WakeAfter(10*time.Millisecond)) // something else may wake it before
 		}
 		return kube.Wait("Progressing", what, waits.Begin(p, what, func(ctx context.Context) error {
 			select {
@@ -546,7 +546,7 @@ func TestWaits(t *testing.T) {
 	says("app", "generation 2 ended: no luck")
 	release["other"] <- nil
 	says("other", "generation 1 ended: <nil>")
-	w.create("late", nil)
+	w.create("late", func(k *kustomizev1.Kustomization) { k.Spec.Timeout = &metav1.Duration{Duration: time.Second} })
 	says("late", "generation 1 ended: "+kube.ErrUnfinished.Error())
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,7 +33,9 @@ import (
 //     returns ErrLeadershipLost. Neither a pause of the process nor a jump of
 //     the clock changes that; a machine whose monotonic clock stands still, as
 //     when it sleeps, notices with its next request for the lease;
-//   - metrics are served where opts says, and nowhere if it does not.
+//   - metrics are served where opts says, and nowhere if it does not;
+//   - when it is told to end it waits for its controllers, which takes twice
+//     Options.Grace at the most.
 //
 // Kinds are made known by functions such as v1.AddToScheme, in opts.Scheme or,
 // if that is nil, in a new scheme that has those of Kubernetes.
@@ -54,6 +57,10 @@ func NewManager(config *rest.Config, opts manager.Options, kinds ...func(*runtim
 		if err := add(opts.Scheme); err != nil {
 			return nil, fmt.Errorf("kube: scheme: %w", err)
 		}
+	}
+	if opts.GracefulShutdownTimeout == nil {
+		patience := 5 * time.Minute // controllers end by themselves, twice their Grace later at the latest
+		opts.GracefulShutdownTimeout = &patience
 	}
 	if opts.Metrics.BindAddress == "" {
 		opts.Metrics.BindAddress = "0"

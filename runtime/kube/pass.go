@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -39,6 +41,7 @@ type Pass struct {
 	event  func(Event)
 	record func(ctx context.Context) error
 	told   bool
+	was    *metav1.Condition // Ready before the waits of this pass
 }
 
 // Event tells about the object. See [Options.Event].
@@ -55,7 +58,12 @@ func (p *Pass) Record(ctx context.Context) error { return p.record(ctx) }
 var errNoResult = errors.New("the pass returned the zero Result: this is a bug of the controller")
 
 // pass makes one pass, for the loop.
-func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) rt.Result {
+func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (result rt.Result) {
+	defer func() {
+		if v := recover(); v != nil {
+			result = c.panicked(ctx, p, v)
+		}
+	}()
 	obj, err := c.read(ctx, p.Key)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -85,18 +93,35 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) r
 	p.Force = requests.force
 	pass := &Pass{
 		Pass: p, Began: time.Now(), Deadline: c.deadline(p, schedule.Timeout), Suspended: schedule.Suspend,
-		Reset: requests.reset, Interrupted: c.interrupted(p),
+		Reset:  requests.reset,
 		event:  func(e Event) { c.options.Event(ctx, obj, e) },
 		record: func(ctx context.Context) error { return w.write(ctx, obj, status.Change{}) },
 	}
-	result := Stall("InvalidSpec", schedule.validate())
-	if result.err == nil {
-		result = c.call(ctx, obj, pass, deleting, schedule.Timeout)
+	pass.Interrupted, pass.was = c.unpark(p)
+	invalid := schedule.validate()
+	if deleting && invalid != nil { // that must not be in the way
+		schedule, invalid = Schedule{}, nil
 	}
-	if deleting && result.outcome.Kind == status.Succeeded {
+	outcome := Stall("InvalidSpec", invalid)
+	if invalid == nil {
+		outcome = c.call(ctx, obj, pass, deleting, schedule.Timeout)
+	}
+	if deleting && outcome.outcome.Kind == status.Succeeded {
 		return c.free(ctx, p, obj)
 	}
-	return c.finish(ctx, obj, w, pass, result)
+	return c.finish(ctx, obj, w, pass, outcome)
+}
+
+// panicked tells of a panic as of any other failure.
+func (c *Controller[T]) panicked(ctx context.Context, p rt.Pass[client.ObjectKey], v any) rt.Result {
+	c.options.Log.ErrorContext(ctx, "panic", "object", describe(c.gvk.Kind, p.Key), "panic", v, "stack", string(debug.Stack()))
+	obj, err := c.read(ctx, p.Key)
+	if err != nil {
+		return c.trouble(p, "the object was not read", err)
+	}
+	w := &writer[T]{c: c, before: obj.DeepCopyObject().(T), requests: requestsOf(obj)} //nolint:forcetypeassert // a copy has the type
+	pass := &Pass{Pass: p, event: func(e Event) { c.options.Event(ctx, obj, e) }}
+	return c.finish(ctx, obj, w, pass, Fail("Panic", fmt.Errorf("panic: %v", v)))
 }
 
 // trouble ends a pass because the API server could not be asked or told
@@ -132,25 +157,32 @@ func (c *Controller[T]) unreadable(ctx context.Context, obj T, p rt.Pass[client.
 	return c.finish(ctx, obj, w, pass, Stall("InvalidSpec", errors.New(why)))
 }
 
-// park remembers what a pass waits for.
-func (c *Controller[T]) park(key client.ObjectKey, result Result) {
+// parked is a pass that waits: for what, and how ready the object was before.
+type parked struct {
+	what string
+	was  *metav1.Condition
+}
+
+// park remembers a pass that waits.
+func (c *Controller[T]) park(key client.ObjectKey, result Result, was *metav1.Condition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if delete(c.parked, key); result.outcome.Kind == status.Progressing {
-		c.parked[key] = result.outcome.Message
+		c.parked[key] = parked{result.outcome.Message, was}
 	}
 }
 
-// interrupted returns what the pass before was waiting for, unless this is it.
-func (c *Controller[T]) interrupted(p rt.Pass[client.ObjectKey]) string {
+// unpark returns what the pass before was waiting for, unless this is it, and
+// how ready the object was before that.
+func (c *Controller[T]) unpark(p rt.Pass[client.ObjectKey]) (interrupted string, was *metav1.Condition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	what := c.parked[p.Key]
+	waited := c.parked[p.Key]
 	delete(c.parked, p.Key)
 	if p.Why == rt.CauseWoken {
-		return ""
+		return "", waited.was
 	}
-	return what
+	return waited.what, waited.was
 }
 
 // deadline returns when the pass must come to an end. A pass that goes on
@@ -206,9 +238,13 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	if errors.Is(context.Cause(ctx), rt.ErrDeleted) || errors.Is(context.Cause(ctx), rt.ErrStopped) {
 		return result.loop() // the next pass, or process, does it again
 	}
-	was := status.Get(w.first(), status.Ready)
-	observed := status.Finish(obj, result.outcome)
-	c.park(pass.Key, result)
+	was := pass.was
+	if was == nil {
+		was = status.Get(w.first(), status.Ready)
+	}
+	quiet := result.quiet && status.IsReady(w.first())
+	observed := !quiet && status.Finish(obj, result.outcome)
+	c.park(pass.Key, result, was)
 	if result.outcome.Kind == status.Progressing {
 		w.requests = requests{} // the pass goes on
 	}
@@ -219,7 +255,9 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	if err := client.IgnoreNotFound(err); err != nil { // where it is gone there is nobody to tell
 		return c.trouble(pass.Pass, "the status was not written", err)
 	}
-	c.tell(pass, was, status.Get(obj, status.Ready), result)
+	if !quiet {
+		c.tell(pass, was, status.Get(obj, status.Ready), result)
+	}
 	return result.loop()
 }
 
@@ -256,8 +294,8 @@ func (c *Controller[T]) hold(ctx context.Context, obj T) (Result, bool) {
 	if len(needs) == 0 {
 		return Result{}, false
 	}
-	if cycle := c.cycle(ctx, key); cycle != nil {
-		return Stall(status.ReasonDependencyNotReady, cycle), true
+	if path := c.index.cycle(key, c.gvk.GroupKind()); path != nil {
+		return Stall(status.ReasonDependencyNotReady, &rt.CycleError{Keys: path}), true
 	}
 	for _, need := range needs {
 		err := c.met(ctx, obj, need)
@@ -295,34 +333,6 @@ func (c *Controller[T]) met(ctx context.Context, obj T, need client.ObjectKey) e
 		return c.options.Depends(ctx, obj, dep)
 	case !status.IsReady(dep):
 		return fmt.Errorf("dependency %s is not ready", describe(c.gvk.Kind, need))
-	}
-	return nil
-}
-
-// cycle returns an error if key depends on itself.
-func (c *Controller[T]) cycle(ctx context.Context, key client.ObjectKey) error {
-	seen := map[client.ObjectKey]bool{}
-	var walk func(at client.ObjectKey, path []string) []string
-	walk = func(at client.ObjectKey, path []string) []string {
-		obj, err := c.read(ctx, at)
-		if err != nil {
-			return nil // a dependency that is missing is another matter
-		}
-		for _, next := range c.options.DependsOn(obj) {
-			if next == key {
-				return append(path, next.String())
-			}
-			if !seen[next] {
-				seen[next] = true
-				if found := walk(next, append(path, next.String())); found != nil {
-					return found
-				}
-			}
-		}
-		return nil
-	}
-	if found := walk(key, []string{key.String()}); found != nil {
-		return &rt.CycleError{Keys: found}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ type Result struct {
 	wake     []rt.Waker
 	revision string
 	made     bool
+	quiet    bool
 }
 
 // Ready ends the pass with success. The message says what is ready.
@@ -44,7 +45,8 @@ func Stall(reason string, err error) Result {
 
 // Wait lets the pass wait without a worker until a waker fires, or
 // Controller.Wake is called, and goes on with it then: the Reconciler is called
-// again, with rt.CauseWoken. The condition Ready is Unknown meanwhile.
+// again, with rt.CauseWoken. The condition Ready is Unknown meanwhile, but for
+// [Result.Quiet].
 func Wait(reason, message string, wake ...rt.Waker) Result {
 	return Result{outcome: status.Outcome{Kind: status.Progressing, Reason: reason, Message: message}, wake: wake, made: true}
 }
@@ -65,6 +67,15 @@ func (r Result) At(revision string) Result {
 // Because returns r with a reason for the condition Ready other than the usual.
 func (r Result) Because(reason string) Result {
 	r.outcome.Reason = reason
+	return r
+}
+
+// Quiet returns r, made by [Wait], with the wish that an object which is ready
+// stays so while the pass waits: for looking again at what was ready before.
+// Without it the condition Ready becomes Unknown, which dependents see, and the
+// pass writes the status twice.
+func (r Result) Quiet() Result {
+	r.quiet = r.outcome.Kind == status.Progressing
 	return r
 }
 

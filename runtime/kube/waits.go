@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -64,7 +65,8 @@ func (w *Waits) Begin(p *Pass, what string, f func(ctx context.Context) error) r
 
 // End returns how the wait ended that this call goes on from: with the error of
 // its function, or with [ErrUnfinished]. Waited is false if there was none for
-// the same thing, or if the call has another cause than a wait. A wait ends once.
+// the same thing, if the call has another cause than a wait, or if something
+// else than the end of the wait has woken the pass. A wait ends once.
 func (w *Waits) End(p *Pass, what string) (waited bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -73,8 +75,10 @@ func (w *Waits) End(p *Pass, what string) (waited bool, err error) {
 	switch {
 	case begun == nil || begun.what != what || p.Why != rt.CauseWoken:
 		return false, nil
-	case !begun.done:
+	case !begun.done && !p.Deadline.IsZero() && !time.Now().Before(p.Deadline):
 		return true, ErrUnfinished
+	case !begun.done:
+		return false, nil
 	}
 	return true, begun.err
 }

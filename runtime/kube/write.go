@@ -25,9 +25,11 @@ func (c *Controller[T]) read(ctx context.Context, key client.ObjectKey) (T, erro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w, ok := c.written[key]; ok && w.GetUID() == obj.GetUID() && older(obj, w) {
+	w, ok := c.written[key]
+	if ok && w.GetUID() == obj.GetUID() && older(obj, w) {
 		return w.DeepCopyObject().(T), nil //nolint:forcetypeassert // a copy has the type
 	}
+	delete(c.written, key)
 	return obj, nil
 }
 
@@ -93,7 +95,7 @@ func (w *writer[T]) first() T {
 func (w *writer[T]) write(ctx context.Context, obj T, change status.Change) error {
 	base, lock := w.before, w.before.GetResourceVersion()
 	const tries = 3
-	for try := 0; ; try++ {
+	for try := 1; ; try++ {
 		patch, err := status.Diff(base, obj, change, lock)
 		if err != nil || patch == nil {
 			return err
@@ -114,17 +116,10 @@ func (w *writer[T]) write(ctx context.Context, obj T, change status.Change) erro
 		if fresh.GetUID() != obj.GetUID() { // another object has the name now
 			return apierrors.NewNotFound(schema.GroupResource{Group: w.c.gvk.Group, Resource: w.c.gvk.Kind}, obj.GetName())
 		}
-		keep(obj, w.before, fresh)
-		base, lock = fresh, fresh.GetResourceVersion()
-	}
-}
-
-// keep adds the conditions to obj that somebody else has added meanwhile.
-func keep(obj, before, fresh status.Object) {
-	for _, theirs := range fresh.GetConditions() {
-		if status.Get(obj, theirs.Type) == nil && status.Get(before, theirs.Type) == nil {
-			obj.SetConditions(append(obj.GetConditions(), theirs))
+		if err := status.Rebase(base, obj, fresh); err != nil {
+			return err
 		}
+		base, lock = fresh, fresh.GetResourceVersion()
 	}
 }
 

@@ -55,6 +55,7 @@ func (l *Loop[K]) Observe(o rt.Observation[K]) {
 		l.metrics.Pass(p)
 	}
 	if o.State.Phase == rt.PhaseGone {
+		l.counts.Delete(o.Key)
 		l.metrics.Gone(l.kind, namespace, name)
 	}
 }

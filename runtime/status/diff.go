@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -132,6 +134,87 @@ func (c Change) tokens() [3]struct{ token, field, name string } {
 		{c.ForceToken, "LastHandledForceAt", "lastHandledForceAt"},
 		{c.ResetToken, "LastHandledResetAt", "lastHandledResetAt"},
 	}
+}
+
+// Rebase makes the status of after what it would be had it been made from fresh
+// instead of before: what was changed between before and after is changed, and
+// all else is as fresh has it, conditions one by one. It is for writing again
+// what the API server has refused because somebody else was faster. Before and
+// fresh are only read.
+func Rebase(before, after, fresh Object) error {
+	conditions := rebaseConditions(before.GetConditions(), after.GetConditions(), fresh.GetConditions())
+	field := statusField(after)
+	if !field.IsValid() {
+		after.SetConditions(conditions)
+		return nil
+	}
+	was, is, err := statuses(before, after, Change{})
+	if err != nil {
+		return err
+	}
+	patch := merge(was, is)
+	delete(patch, "conditions")
+	content, err := statusOf(fresh)
+	if err != nil {
+		return err
+	}
+	target := reflect.New(field.Type())
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(apply(content, patch), target.Interface()); err != nil {
+		return fmt.Errorf("status of %T: %w", after, err)
+	}
+	field.Set(target.Elem())
+	after.SetConditions(conditions)
+	return nil
+}
+
+// rebaseConditions returns the conditions of fresh with the changes between the
+// other two.
+func rebaseConditions(before, after, fresh []metav1.Condition) []metav1.Condition {
+	find := func(in []metav1.Condition, of string) *metav1.Condition {
+		for i := range in {
+			if in[i].Type == of {
+				return &in[i]
+			}
+		}
+		return nil
+	}
+	var out []metav1.Condition
+	for _, theirs := range fresh {
+		was, is := find(before, theirs.Type), find(after, theirs.Type)
+		switch {
+		case reflect.DeepEqual(was, is):
+			out = append(out, theirs)
+		case is != nil:
+			out = append(out, *is)
+		}
+	}
+	for _, is := range after {
+		if find(fresh, is.Type) == nil && !reflect.DeepEqual(find(before, is.Type), &is) {
+			out = append(out, is)
+		}
+	}
+	slices.SortStableFunc(out, order)
+	return out
+}
+
+// apply applies a merge patch.
+func apply(to, patch map[string]any) map[string]any {
+	if to == nil {
+		to = map[string]any{}
+	}
+	for key, v := range patch {
+		inner, isMap := v.(map[string]any)
+		switch {
+		case v == nil:
+			delete(to, key)
+		case isMap:
+			below, _ := to[key].(map[string]any)
+			to[key] = apply(below, inner)
+		default:
+			to[key] = v
+		}
+	}
+	return to
 }
 
 // has reports whether the status of a kind has a field. What it does not have,

@@ -1,6 +1,7 @@
 package flags
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/kube"
@@ -70,7 +70,7 @@ func (f *Flags) Manager(ctx context.Context, config *rest.Config, name string, o
 // complete fills in what opts leaves open.
 func (f *Flags) complete(name string, opts *manager.Options) {
 	if opts.Metrics.BindAddress == "" {
-		opts.Metrics = metricsserver.Options{BindAddress: f.MetricsAddr}
+		opts.Metrics.BindAddress = f.MetricsAddr
 	}
 	if opts.HealthProbeBindAddress == "" {
 		opts.HealthProbeBindAddress = f.HealthAddr
@@ -80,8 +80,8 @@ func (f *Flags) complete(name string, opts *manager.Options) {
 		opts.GracefulShutdownTimeout = &stop
 	}
 	if !opts.LeaderElection {
-		opts.LeaderElection, opts.LeaderElectionID = f.EnableLeaderElection, f.LeaderID(name)
-		opts.LeaderElectionNamespace, opts.LeaderElectionReleaseOnCancel = f.Namespace, f.LeaderElectionReleaseOnCancel
+		opts.LeaderElection, opts.LeaderElectionReleaseOnCancel = f.EnableLeaderElection, f.LeaderElectionReleaseOnCancel
+		opts.LeaderElectionID, opts.LeaderElectionNamespace = cmp.Or(opts.LeaderElectionID, f.LeaderID(name)), cmp.Or(opts.LeaderElectionNamespace, f.Namespace)
 		opts.LeaseDuration, opts.RenewDeadline, opts.RetryPeriod = &f.LeaderElectionLeaseDuration, &f.LeaderElectionRenewDeadline, &f.LeaderElectionRetryPeriod
 	}
 	if !f.WatchAllNamespaces && opts.Cache.DefaultNamespaces == nil {

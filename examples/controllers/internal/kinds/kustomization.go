@@ -117,13 +117,20 @@ func waitsFor(o *kustomizev1.Kustomization, revision string) string {
 // wait watches the health of objects without holding a worker.
 func (r *kustomization) wait(o *kustomizev1.Kustomization, pass *kube.Pass, cluster *ssa.Client, ids []ssa.ObjectID, revision string) kube.Result {
 	message := fmt.Sprintf("running health checks for revision %s with a timeout of %v", revision, o.GetTimeout())
-	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionUnknown, Reason: "Progressing", Message: message})
+	again := status.IsReady(o) && o.Status.LastAppliedRevision == revision // only a look whether it still is
+	if !again {
+		status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionUnknown, Reason: "Progressing", Message: message})
+	}
 	const before = 500 * time.Millisecond // the pass itself times out
 	opts := &ssa.WaitOptions{AnyOwner: !o.Spec.Wait, Timeout: max(time.Until(pass.Deadline)-before, before)}
-	return kube.Wait("Progressing", message, r.waits.Begin(pass, waitsFor(o, revision), func(ctx context.Context) error {
+	result := kube.Wait("Progressing", message, r.waits.Begin(pass, waitsFor(o, revision), func(ctx context.Context) error {
 		_, err := cluster.Wait(ctx, ids, opts)
 		return err
 	}))
+	if again {
+		return result.Quiet()
+	}
+	return result
 }
 
 // healthy ends a wait.
