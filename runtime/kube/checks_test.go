@@ -450,7 +450,7 @@ func TestBadSchedule(t *testing.T) {
 		schedule := o.Schedule
 		o.Schedule = func(k *kustomizev1.Kustomization) kube.Schedule {
 			s := schedule(k)
-			if k.Name == "bad" && k.Spec.Path == "" {
+			if strings.HasPrefix(k.Name, "bad") && k.Spec.Path == "" {
 				s.Interval, s.Retry = -5*time.Minute, rt.Backoff{Min: time.Hour, Max: time.Minute}
 			}
 			return s
@@ -463,6 +463,12 @@ func TestBadSchedule(t *testing.T) {
 		t.Error(m)
 	}
 	w.eventually("good", "ready beside it", ready)
+	w.create("bad-gone", nil)
+	w.eventually("bad-gone", "stalled", func(k *kustomizev1.Kustomization) bool { return status.Is(k, status.Stalled, metav1.ConditionTrue) })
+	if err := w.client.Delete(t.Context(), w.get("bad-gone")); err != nil {
+		t.Fatal(err)
+	}
+	w.until("deleted all the same", func() bool { return w.missing("bad-gone") })
 	w.update("bad", func(k *kustomizev1.Kustomization) { k.Spec.Path = "./mended" })
 	w.eventually("bad", "mended", ready)
 }
@@ -548,5 +554,96 @@ func TestNoStatusSubresource(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Panics of the reconciler and of functions of the options are failures of their object, which tells of them, and of no
+// other.
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	panics := func(k *kustomizev1.Kustomization, where string) {
+		if k.Spec.Path == where {
+			panic("nil is everywhere in " + where)
+		}
+	}
+	w := newWorld(t, func(o *kube.Options[*kustomizev1.Kustomization]) {
+		schedule, references, dependsOn := o.Schedule, o.References, o.DependsOn
+		o.Schedule = func(k *kustomizev1.Kustomization) kube.Schedule { panics(k, "schedule"); return schedule(k) }
+		o.References = func(k *kustomizev1.Kustomization) []kube.Reference { panics(k, "references"); return references(k) }
+		o.DependsOn = func(k *kustomizev1.Kustomization) []client.ObjectKey { panics(k, "dependsOn"); return dependsOn(k) }
+		o.Select = func(k *kustomizev1.Kustomization) bool { panics(k, "select"); return true }
+	})
+	w.logic.set(func(_ context.Context, k *kustomizev1.Kustomization, _ *kube.Pass) kube.Result {
+		panics(k, "reconcile")
+		return kube.Ready("fine")
+	})
+	w.create("healthy", nil)
+	for _, where := range []string{"schedule", "references", "dependsOn", "reconcile"} {
+		name := strings.ToLower(where)
+		w.create(name, func(k *kustomizev1.Kustomization) {
+			k.Spec.Path, k.Spec.RetryInterval.Duration = where, 100*time.Millisecond
+		})
+		w.eventually(name, "told", func(k *kustomizev1.Kustomization) bool {
+			c := status.Get(k, status.Ready)
+			return c != nil && c.Status == metav1.ConditionFalse && c.Message == "panic: nil is everywhere in "+where
+		})
+	}
+	w.create("select", func(k *kustomizev1.Kustomization) { k.Spec.Path = "select" })
+	w.eventually("healthy", "ready beside them", ready)
+	w.update("healthy", func(k *kustomizev1.Kustomization) { k.Spec.Path = "./new" })
+	w.eventually("healthy", "still", func(k *kustomizev1.Kustomization) bool { return ready(k) && k.Status.ObservedGeneration == 2 })
+	for _, name := range []string{"schedule", "references", "dependson", "reconcile", "select"} {
+		w.update(name, func(k *kustomizev1.Kustomization) { k.Spec.Path = "./mended" })
+		w.eventually(name, "mended", ready)
+	}
+}
+
+// A wait that only looks again leaves an object ready, and writes nothing if it still is; a failure at its end is told.
+func TestQuietWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var mu sync.Mutex
+	wake, fail := make(chan struct{}), false
+	w.logic.set(func(_ context.Context, _ *kustomizev1.Kustomization, p *kube.Pass) kube.Result {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case p.Why != rt.CauseWoken:
+			return kube.Wait("Progressing", "looking again", rt.WakeOn(wake)).Quiet()
+		case fail:
+			return kube.Fail("HealthCheckFailed", errors.New("not any more"))
+		}
+		return kube.Ready("healthy")
+	})
+	k := w.create("app", nil)
+	w.eventually("app", "progress told, since it was not ready before", func(k *kustomizev1.Kustomization) bool { return status.Is(k, status.Ready, metav1.ConditionUnknown) })
+	again := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		close(wake)
+		wake = make(chan struct{})
+	}
+	again()
+	w.eventually("app", "ready", ready)
+	before, passes := len(w.writes("app")), w.logic.count("app")
+	w.control.Trigger(client.ObjectKeyFromObject(k))
+	w.until("waiting", func() bool { return w.logic.count("app") == passes+1 })
+	if !ready(w.get("app")) {
+		t.Error("not ready while somebody looks")
+	}
+	again()
+	w.until("looked", func() bool { return w.logic.count("app") == passes+2 })
+	mu.Lock()
+	fail = true
+	mu.Unlock()
+	w.control.Trigger(client.ObjectKeyFromObject(k))
+	w.until("waiting", func() bool { return w.logic.count("app") == passes+3 })
+	if n := len(w.writes("app")) - before; n != 0 {
+		t.Errorf("%d writes", n)
+	}
+	again()
+	w.eventually("app", "failed", func(k *kustomizev1.Kustomization) bool { return status.Is(k, status.Ready, metav1.ConditionFalse) })
+	if got := <-w.events; got != "app true HealthCheckFailed: not any more" {
+		t.Error(got)
 	}
 }

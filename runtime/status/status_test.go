@@ -298,3 +298,38 @@ func BenchmarkDiff(b *testing.B) {
 		})
 	}
 }
+
+// What somebody else has written meanwhile stays, field by field and condition by condition, unless the pass has
+// changed it, too.
+func TestRebase(t *testing.T) {
+	condition := func(kind, is, reason string) metav1.Condition {
+		return metav1.Condition{Type: kind, Status: metav1.ConditionStatus(is), Reason: reason}
+	}
+	before := object(1)
+	before.Status.LastAppliedRevision, before.Status.LastAppliedOriginRevision = "v1", "o1"
+	before.Status.Conditions = []metav1.Condition{condition("Ready", "True", "Old"), condition("Theirs", "False", "Old"), condition("Removed", "True", "Old"), condition("Dropped", "True", "Old")}
+	after := before.DeepCopy()
+	after.Status.LastAppliedRevision = "v2"
+	after.Status.Conditions = []metav1.Condition{condition("Ready", "False", "New"), condition("Theirs", "False", "Old"), condition("Removed", "True", "Old"), condition("Added", "True", "New")}
+	fresh := before.DeepCopy()
+	fresh.Status.LastAppliedOriginRevision, fresh.Status.LastAttemptedRevision = "o2", "a2"
+	fresh.Status.Conditions = []metav1.Condition{condition("Ready", "True", "Vandal"), condition("Theirs", "True", "New"), condition("Dropped", "True", "Old"), condition("Another", "True", "New")}
+	kept := fresh.DeepCopy()
+	if err := status.Rebase(before, after, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(kept, fresh); diff != "" {
+		t.Error("fresh has changed", diff)
+	}
+	want := kustomizev1.KustomizationStatus{LastAppliedRevision: "v2", LastAppliedOriginRevision: "o2", LastAttemptedRevision: "a2"}
+	want.Conditions = []metav1.Condition{condition("Ready", "False", "New"), condition("Added", "True", "New"), condition("Another", "True", "New"), condition("Theirs", "True", "New")}
+	want.ObservedGeneration = fresh.Status.ObservedGeneration
+	if diff := cmp.Diff(want, after.Status); diff != "" {
+		t.Error("-want +got\n", diff)
+	}
+	o, p, q := &bare{}, &bare{}, &bare{}
+	p.SetConditions([]metav1.Condition{condition("Ready", "True", "New")})
+	if err := status.Rebase(o, p, q); err != nil || len(p.GetConditions()) != 1 {
+		t.Error(p.GetConditions(), err)
+	}
+}
