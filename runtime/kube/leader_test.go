@@ -108,6 +108,8 @@ func TestLeaderPartition(t *testing.T) {
 			done := make(chan struct{})
 			finish := sync.OnceFunc(func() { close(done) })
 			t.Cleanup(finish)
+			config := rest.CopyConfig(w.config)
+			config.WrapTransport = nil
 			first := w.replicate("first", config, done)
 			<-first.mgr.Elected()
 			w.until("the first writes", func() bool { n, _ := first.wrote(); return len(n) > 2 })
