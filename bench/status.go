@@ -363,7 +363,7 @@ func (g *grid) addSinks(context.Context) error {
 		return err
 	}
 	address := "http://" + l.Addr().String() + "/"
-	l.Close() //nolint:errcheck // nobody listens there now
+	l.Close()
 	var of [2]float64
 	hook, err := notify.NewWebhook(address, nil)
 	if err != nil {

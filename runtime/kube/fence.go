@@ -79,7 +79,7 @@ func (f *fence) renewed(sent time.Time) {
 		f.timer.Reset(left)
 	}
 	if f.term == nil || f.term.Err() != nil {
-		f.term, f.end = context.WithCancelCause(context.Background())
+		f.term, f.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // a term begins with a lease, not with a call
 	}
 	f.led, f.lost = true, false
 }
@@ -246,7 +246,7 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, end, err := g.fence.join(req.Context())
 	if err != nil {
 		if req.Body != nil {
-			req.Body.Close() //nolint:errcheck // nothing was sent
+			req.Body.Close()
 		}
 		return nil, err
 	}

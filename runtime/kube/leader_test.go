@@ -84,7 +84,9 @@ func (w *world) replicate(name string, config *rest.Config, done <-chan struct{}
 	go func() { r.ended <- mgr.Start(ctx) }()
 	w.t.Cleanup(func() {
 		cancel()
-		<-r.ended
+		if err := <-r.ended; err != nil && !errors.Is(err, kube.ErrLeadershipLost) {
+			w.t.Error(err)
+		}
 		mgr.GetHTTPClient().CloseIdleConnections()
 	})
 	return r

@@ -118,7 +118,9 @@ func record(t *testing.T, p program, scrapes int) []scrape {
 			all = append(all, scrape{time.Now(), gather(t, registry)})
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	return all
 }
