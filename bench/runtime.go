@@ -14,5 +14,9 @@ func measureRuntime(ctx context.Context, size load) ([]*grid, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*grid{loop, conventions}, nil
+	scrapes, err := measureScrape(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []*grid{loop, conventions, scrapes}, nil
 }

@@ -19,6 +19,8 @@ type Route struct {
 	Rule *Rule
 	// Match chooses among those; nil means all. It is called by Emit and must return at once.
 	Match func(Event) bool
+	// Window is how long repetitions are held back, see [Bus.Emit]; 0 means not at all.
+	Window time.Duration
 	// Queue bounds what waits for delivery, what is being sent included.
 	Queue Queue
 	// Retry says how often a failed delivery is repeated.
@@ -47,6 +49,9 @@ type Retry struct {
 	Max time.Duration
 	// MaxAge is how old an event may get before it is given up, counted from Emit; 0 means 1 hour.
 	MaxAge time.Duration
+	// Times is how often an event is sent again at most; 0 means as often as MaxAge allows, and 4 times with an
+	// [EventSink].
+	Times int
 }
 
 // BusOptions configure a [Bus]; nil means the defaults.
@@ -70,7 +75,7 @@ type Delivery struct {
 }
 
 // RouteStats are the counters of a route. Every event that matched is counted once in Delivered, Dropped, Failed,
-// or Queued.
+// Queued, or Repeated.
 type RouteStats struct {
 	// Route is the name of the route.
 	Route string
@@ -80,6 +85,9 @@ type RouteStats struct {
 	// Delivered, Dropped (the queue was full, or the bus closed before it was delivered) and Failed (given up)
 	// count events, Retries counts repeated sends.
 	Delivered, Dropped, Failed, Retries uint64
+	// Repeated counts the repetitions that Route.Window held back. They are counted nowhere else, but the event
+	// that stands for them is.
+	Repeated uint64
 	// LastErr is the last error of the sender, nil if the last send was a success.
 	LastErr error
 }
@@ -148,6 +156,8 @@ func (r Route) validate() error {
 		{"Retry.Min", int64(r.Retry.Min)},
 		{"Retry.Max", int64(r.Retry.Max)},
 		{"Retry.MaxAge", int64(r.Retry.MaxAge)},
+		{"Retry.Times", int64(r.Retry.Times)},
+		{"Window", int64(r.Window)},
 		{"Timeout", int64(r.Timeout)},
 		{"Parallel", int64(r.Parallel)},
 	} {
@@ -167,6 +177,9 @@ func (r Route) withDefaults() Route {
 	fill(&r.Retry.Min, time.Second)
 	fill(&r.Retry.Max, max(time.Minute, r.Retry.Min))
 	fill(&r.Retry.MaxAge, time.Hour)
+	if s, ok := r.Sender.(interface{ retries() int }); ok {
+		fill(&r.Retry.Times, s.retries())
+	}
 	fill(&r.Timeout, 30*time.Second)
 	fill(&r.Parallel, 4)
 	return r
@@ -185,6 +198,13 @@ func fill[T comparable](field *T, value T) {
 // When a queue is full, the least important events make way, the oldest first: traces; then infos that a later event
 // of the same object follows in the queue; then other infos; then errors, and the events that follow an error of the
 // same object and so may tell of its end. A less important event never displaces a more important one.
+//
+// A route with a Window queues one event for each window of repetitions: the first at once; what repeats it, when the
+// window ends, as one event that is the last of them, whose metadata has their number under [MetadataCount]; and then
+// the next window begins. An event repeats another if it is the next one of the same object, and has the same
+// severity, reason and [Event.Key]. So another event of the object is never held back, and comes after what was
+// held back before it. What is held back is bounded by Queue too; beyond, the oldest windows end early, and all do at
+// Close.
 //
 // The error is nil if every route has taken the event, else an ErrClosed, or an ErrFull or ErrTooLarge that names
 // the routes. A reconciler may ignore it: Lost and Stats tell the same.

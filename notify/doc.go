@@ -19,7 +19,8 @@
 //
 // # Destinations
 //
-// [Webhook] posts events as they are, signed if there is a key; [Slack], [Discord] and [MSTeams] post messages;
+// [Webhook] posts events as they are, signed if there is a key; [EventSink] posts them to Flux's
+// notification-controller, or an [EventServer]; [Slack], [Discord] and [MSTeams] post messages;
 // [Alertmanager] fires and resolves alerts; [CommitStatus] reports at GitHub, GitLab and Gitea; [Slog] writes to a logger;
 // and any function is a destination as [SenderFunc].
 //
@@ -33,7 +34,7 @@
 //
 // Each route has a queue of its own, bounded in events and bytes, so a slow destination delays no other. The events of
 // one object are delivered in the order of Emit, those of different objects side by side. A failed delivery is
-// repeated with growing, random pauses until the event is an hour old, and at once reported as lost if the
+// repeated with growing, random pauses until the event is an hour old (or Route.Retry says otherwise), and at once reported as lost if the
 // destination says that repeating is in vain. An event counts as delivered when the sender has returned nil, so
 // it arrives at least once or is counted as dropped or failed ([Bus.Stats]) and reported to BusOptions.Lost. The
 // queue is in memory: what is in it is lost when the process dies.
@@ -53,5 +54,5 @@
 // # What it does not do
 //
 // It does not decide what is worth an event, keep anything on disk, group events, or use templates. Repetitions are
-// dropped by the event server only. Webhooks in the other direction are those of package receiver.
+// dropped by the event server, and counted in one event by a route with a Window, only. Webhooks in the other direction are those of package receiver.
 package notify

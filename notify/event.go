@@ -71,6 +71,9 @@ const (
 	DefaultLimit int64 = 3 << 20
 	// MetadataGroup is the prefix of metadata keys that belong to the event itself.
 	MetadataGroup = "event.toolkit.fluxcd.io"
+	// MetadataCount is the metadata key of how many events an event stands for, in decimal, if a [Route] with a
+	// Window made one of them. As it has the prefix of events, Flux's notification-controller keeps it.
+	MetadataCount = MetadataGroup + "/count"
 )
 
 var (

@@ -19,6 +19,7 @@ type route struct {
 	lost   func(Delivery)
 
 	mu      sync.Mutex
+	repeats repeats
 	lanes   map[Object]*lane
 	ready   []*lane              // with something to send now
 	ranks   [rankCount]list.List // what may make way, by importance, of *queued
@@ -87,30 +88,39 @@ func laneOf(e Event) Object {
 	return Object{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, APIVersion: o.group()}
 }
 
-// add queues the event, and lets less important ones make way.
+// add takes the event, and lets less important ones make way.
 func (r *route) add(e Event) error {
-	q := &queued{Delivery: Delivery{Route: r.Name, Event: e}, size: e.size(), since: time.Now()}
 	r.mu.Lock()
 	if r.draining {
 		r.mu.Unlock()
 		return ErrClosed
 	}
-	l := r.lanes[laneOf(e)]
-	q.rank = rankOf(e, l)
-	victims, err := r.makeRoom(q)
+	victims, err := r.fold(e)
+	r.mu.Unlock()
+	r.report(victims)
+	return err
+}
+
+// enqueue queues the event; r.mu is held. The victims are to be reported when it is not.
+func (r *route) enqueue(e Event) (victims []*queued, err error) {
+	q := &queued{Delivery: Delivery{Route: r.Name, Event: e}, size: e.size(), since: time.Now()}
+	q.rank = rankOf(e, r.lanes[laneOf(e)])
+	victims, err = r.makeRoom(q)
 	if err == nil {
 		r.push(q)
 		r.pump()
 	}
 	r.stats.Dropped += uint64(len(victims))
-	r.mu.Unlock()
+	return victims, err
+}
+
+func (r *route) report(victims []*queued) {
 	for _, v := range victims {
 		if v.Err == nil {
 			v.Err = ErrFull
 		}
 		r.lost(v.Delivery)
 	}
-	return err
 }
 
 func rankOf(e Event, l *lane) rank {
@@ -302,7 +312,7 @@ func (r *route) settle(q *queued, err error) (lost bool) {
 	case err == nil:
 		r.stats.Delivered++
 		r.remove(q)
-	case terminal(err) || time.Since(q.since) >= r.Retry.MaxAge:
+	case terminal(err), time.Since(q.since) >= r.Retry.MaxAge, r.Retry.Times > 0 && q.Attempts > r.Retry.Times:
 		r.stats.Failed++
 		r.remove(q)
 		lost = true
@@ -384,12 +394,17 @@ func (r *route) read() RouteStats {
 	return s
 }
 
-// drain takes nothing more.
+// drain takes nothing more, and queues what is held back.
 func (r *route) drain() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var victims []*queued
+	for !r.draining && r.repeats.oldest.Len() > 0 {
+		victims = append(victims, r.endOldest()...)
+	}
 	r.draining = true
 	r.finish()
+	r.mu.Unlock()
+	r.report(victims)
 }
 
 // abort stops sending and returns what is left.

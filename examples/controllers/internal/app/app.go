@@ -169,7 +169,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		return err
 	}
 	defer recorded.Unregister(metrics.Registry)
-	events, err := o.events(mgr, p.Name, logger)
+	events, err := o.events(mgr, p.Name, logger, recorded)
 	if err != nil {
 		return err
 	}

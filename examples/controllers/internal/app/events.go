@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -14,23 +15,32 @@ import (
 
 	"github.com/gitopskit/gitopskit/notify"
 	"github.com/gitopskit/gitopskit/runtime/kube"
+	"github.com/gitopskit/gitopskit/runtime/observe"
 )
 
 // events posts what is told about objects to an address, in the form of Flux.
 type events struct {
 	bus  *notify.Bus
+	sink *notify.EventSink
 	mgr  manager.Manager
 	name string
 	host string
 	log  *slog.Logger
+	// recorded counts what is lost.
+	recorded *observe.Metrics
 	// alerts takes the events in the same process, in their order; nil if it
 	// has no alerts.
 	alerts chan notify.Event
 	done   chan struct{}
 }
 
-// queued is how many events may wait for alerts.
-const queued = 10_000
+const (
+	// queued is how many events may wait for alerts.
+	queued = 10_000
+	// window is how long repetitions are counted before they are told: a little
+	// longer than notification-controller refuses them, 5 minutes.
+	window = 5*time.Minute + 10*time.Second
+)
 
 // lead hands events to alerts until the program ends.
 func (e *events) lead(emit func(notify.Event) error) {
@@ -45,20 +55,35 @@ func (e *events) lead(emit func(notify.Event) error) {
 	}()
 }
 
-func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger) (*events, error) {
-	e := &events{mgr: mgr, name: name, log: logger}
+func (o *Options) events(mgr manager.Manager, name string, logger *slog.Logger, recorded *observe.Metrics) (*events, error) {
+	e := &events{mgr: mgr, name: name, log: logger, recorded: recorded}
 	e.host, _ = os.Hostname()
 	if o.EventsAddr == "" {
 		return e, nil
 	}
-	hook, err := notify.NewWebhook(o.EventsAddr, nil)
-	if err != nil {
+	var err error
+	if e.sink, err = notify.NewEventSink(o.EventsAddr, nil); err != nil {
 		return nil, err
 	}
-	e.bus, err = notify.NewBus(&notify.BusOptions{Lost: func(l notify.Delivery) {
-		logger.Warn("an event was not delivered", "reason", l.Event.Reason, "error", l.Err)
-	}}, notify.Route{Name: "events", Sender: hook})
+	e.bus, err = notify.NewBus(&notify.BusOptions{Lost: e.lost}, notify.Route{Name: "events", Sender: e.sink, Window: window})
 	return e, err
+}
+
+// lost tells of an event that will not be delivered. One that the receiver has
+// already is not lost.
+func (e *events) lost(d notify.Delivery) {
+	cause := "failed"
+	switch {
+	case errors.Is(d.Err, notify.ErrDuplicate):
+		e.log.Debug("an event is a duplicate for its receiver", "reason", d.Event.Reason)
+		return
+	case errors.Is(d.Err, notify.ErrFull):
+		cause = "full"
+	case errors.Is(d.Err, notify.ErrTooLarge):
+		cause = "too_large"
+	}
+	e.recorded.Dropped(d.Event.InvolvedObject.Kind, cause)
+	e.log.Warn("an event was not delivered", "reason", d.Event.Reason, "error", d.Err)
 }
 
 // send passes an event on. It never blocks.
@@ -93,6 +118,7 @@ func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
 	select {
 	case e.alerts <- out:
 	default:
+		e.recorded.Dropped(gvk.Kind, "full")
 		e.log.Warn("too many events wait for alerts: one is lost", "reason", out.Reason)
 	}
 }
@@ -108,7 +134,12 @@ func (e *events) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if left, err := e.bus.Close(ctx); err != nil {
-		e.log.Warn("events were not delivered", "left", left, "error", err)
+	left, err := e.bus.Close(ctx)
+	for _, d := range left {
+		e.recorded.Dropped(d.Event.InvolvedObject.Kind, "closed")
 	}
+	if err != nil {
+		e.log.Warn("events were not delivered", "left", len(left), "error", err)
+	}
+	e.sink.Close() //nolint:errcheck // only idle connections are released
 }
