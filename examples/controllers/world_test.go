@@ -181,8 +181,8 @@ func (w *world) resource(gvk schema.GroupVersionKind, namespace string) dynamic.
 // kind finds the newest version of a kind by its name.
 func (w *world) kind(name string) schema.GroupVersionKind {
 	w.t.Helper()
-	for _, group := range []string{"source", "kustomize", "helm", "notification", "image"} { // of the toolkit
-		if m, err := w.mapper.RESTMapping(schema.GroupKind{Group: group + ".toolkit.fluxcd.io", Kind: name}); err == nil {
+	for _, group := range []string{"source.toolkit", "kustomize.toolkit", "helm.toolkit", "notification.toolkit", "image.toolkit", "source.extensions"} {
+		if m, err := w.mapper.RESTMapping(schema.GroupKind{Group: group + ".fluxcd.io", Kind: name}); err == nil {
 			return m.GroupVersionKind
 		}
 	}

@@ -29,6 +29,9 @@ func (r *helmRelease) refused(o *helmv2.HelmRelease) error {
 		return err
 	}
 	ref := chartRef(o)
+	if o.Spec.Chart != nil { // the HelmChart is ours; what the spec names is where it comes from
+		ref.Kind, ref.Name = o.Spec.Chart.Spec.SourceRef.Kind, o.Spec.Chart.Spec.SourceRef.Name
+	}
 	return r.env.Policy.Ref(o.Namespace, ref.Kind, ref.Namespace, ref.Name)
 }
 
