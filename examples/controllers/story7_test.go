@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -58,7 +59,8 @@ func configMap(name, namespace string) string {
 // TestStoryTenants keeps two teams apart: each acts as its own service account,
 // and neither reads the sources of the other.
 func TestStoryTenants(t *testing.T) {
-	server := testenv.StartServer(t, nil)
+	audit := filepath.Join(t.TempDir(), "audit.log")
+	server := testenv.StartServer(t, &testenv.Options{AuditLog: audit})
 	w, g := worldOf(t, server), newGit(t)
 	g.Username, g.Password = "", ""
 	g.commit(t, "apps", "Add apps", map[string]string{
@@ -95,4 +97,29 @@ func TestStoryTenants(t *testing.T) {
 
 	w.delete("Kustomization/team-a/own")
 	w.until("ConfigMap/team-a/a", "deleted by its owner", func(o *unstructured.Unstructured) bool { return o == nil })
+	writesOfTenants(t, audit)
+}
+
+// writesOfTenants looks at what the API server saw: the controllers wrote as themselves to the objects that they
+// reconcile, to leases and events, and as a service account to everything else.
+func writesOfTenants(t *testing.T, audit string) {
+	t.Helper()
+	writes, err := testenv.ReadAudit(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := map[string]int{}
+	for _, w := range writes {
+		own := strings.HasSuffix(w.Group, ".fluxcd.io") || w.Group == "coordination.k8s.io" || w.Resource == "events"
+		if w.Agent != all().Name || own && w.As == "" {
+			continue
+		}
+		as[w.As]++
+		if !strings.HasPrefix(w.As, "system:serviceaccount:team-") || own || w.Code < 300 && w.As != "system:serviceaccount:"+w.Namespace+":deployer" {
+			t.Errorf("%+v", w)
+		}
+	}
+	if as["system:serviceaccount:team-a:deployer"] == 0 {
+		t.Errorf("nothing was written as the service account: %v", as)
+	}
 }

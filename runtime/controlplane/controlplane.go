@@ -73,11 +73,16 @@ func (c *ControlPlane) start(ctx context.Context, o *Options) (err error) {
 			return &Error{Op: "start", Subject: roleControllers, Err: err}
 		}
 	}
+	audit, err := c.prepareAudit(o.AuditLog)
+	if err != nil {
+		return storageError(c.dir.path, err)
+	}
 	cfg := &childConfig{
 		Dir: c.dir.path, Temporary: c.dir.temporary, Unsynced: o.Unsynced,
 		Port: o.Port, PortFixed: o.Port != 0,
 		Controllers: o.Controllers, Nodes: o.SimulatedNodes,
 		ServiceAccounts: slices.Contains(o.Controllers, ServiceAccount),
+		AuditLog:        audit,
 		Verbosity:       o.Verbosity,
 	}
 	if cfg.Port == 0 {
@@ -94,6 +99,30 @@ func (c *ControlPlane) start(ctx context.Context, o *Options) (err error) {
 	}
 	_, err = c.await(ctx, c.manager, eventReady)
 	return err
+}
+
+// auditPolicy is that of Options.AuditLog.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, verbs: [get, head, list, watch]}
+- {level: Metadata}
+`
+
+const auditPolicyFile = "audit.yaml"
+
+// prepareAudit writes the policy for an audit log, if there is to be one, and returns its path for a process that works
+// elsewhere.
+func (c *ControlPlane) prepareAudit(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return path, writeSecret(filepath.Join(c.dir.path, auditPolicyFile), []byte(auditPolicy))
 }
 
 // startServer configures the server process, writes the kubeconfig for the port it got and waits until it is ready.

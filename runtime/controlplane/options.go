@@ -55,6 +55,11 @@ type Options struct {
 	// volumes that do not exist either.
 	SimulatedNodes int
 
+	// AuditLog is a file that the API server appends a line to for every request that may write, before it answers: an
+	// Event of audit.k8s.io/v1 in JSON, at level Metadata, with user, impersonated user, user agent, verb and object. It
+	// is created when missing and stays. Empty means none.
+	AuditLog string
+
 	// ReadyTimeout bounds Start in addition to its context. Zero means DefaultReadyTimeout.
 	ReadyTimeout time.Duration
 

@@ -54,6 +54,8 @@ type childConfig struct {
 	Nodes       int      `json:"nodes,omitempty"`
 	// ServiceAccounts says that a controller provides the default service accounts pods need.
 	ServiceAccounts bool `json:"serviceAccounts,omitempty"`
+	// AuditLog is the file of the audit log.
+	AuditLog string `json:"auditLog,omitempty"`
 	// Verbosity is the klog level.
 	Verbosity int `json:"verbosity,omitempty"`
 }

@@ -192,7 +192,7 @@ func apiServerFlags(cfg *childConfig) []string {
 		disabled += ",ServiceAccount"
 	}
 	file := func(name string) string { return filepath.Join(cfg.Dir, name) }
-	return []string{
+	flags := []string{
 		"--etcd-servers=unix://" + etcdSocket,
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
@@ -208,4 +208,8 @@ func apiServerFlags(cfg *childConfig) []string {
 		"--allow-privileged=true",
 		"--disable-admission-plugins=" + disabled,
 	}
+	if cfg.AuditLog != "" {
+		flags = append(flags, "--audit-policy-file="+file(auditPolicyFile), "--audit-log-path="+cfg.AuditLog, "--audit-log-mode=blocking")
+	}
+	return flags
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,12 +75,14 @@ func TestGuard(t *testing.T) {
 }
 
 // TestLockdown: on a real server, a locked policy without a service account writes nothing, and with one, no request of
-// the tenant goes out as the controller.
+// the tenant goes out as the controller; neither by what is sent nor by the audit log of the server.
 func TestLockdown(t *testing.T) {
-	env := testenv.Start(t)
+	audit := filepath.Join(t.TempDir(), "audit.log")
+	env := testenv.StartServer(t, &testenv.Options{AuditLog: audit})
 	var mu sync.Mutex
 	var seen []string
 	config := env.Config()
+	config.UserAgent = "controller"
 	config.Wrap(func(base http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
@@ -124,6 +127,14 @@ func TestLockdown(t *testing.T) {
 	maps := must(t)(clients.For(tenancy.Identity{Self: true})).Dynamic.Resource(configMaps).Namespace(env.Namespace)
 	if _, err := maps.Get(t.Context(), "tenant", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("it was written: %v", err)
+	}
+	writes, err := testenv.ReadAudit(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes = slices.DeleteFunc(writes, func(w testenv.Write) bool { return w.Agent != "controller" })
+	if len(writes) != 1 || "as "+strconv.Quote(writes[0].As) != as || writes[0].Code != http.StatusForbidden {
+		t.Errorf("the server saw %+v", writes)
 	}
 }
 

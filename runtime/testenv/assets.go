@@ -146,14 +146,20 @@ func (a *assets) launch(ctx context.Context) (*Server, error) {
 // command returns the script with its environment.
 func (a *assets) command(temporary bool) *exec.Cmd {
 	file := func(name string) string { return filepath.Join(a.dir, name) }
-	//nolint:noctx // the server outlives the call; Stop ends it
-	cmd := exec.Command("sh", "-c", supervise, "sh",
+	args := []string{
+		"-c", supervise, "sh",
 		"--etcd-servers=unix://etcd.sock", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
-		"--secure-port="+strconv.Itoa(a.port), "--authorization-mode=RBAC", "--allow-privileged=true",
-		"--tls-cert-file="+file("server.crt"), "--tls-private-key-file="+file("server.key"), "--client-ca-file="+file("ca.crt"),
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("sa.key"),
-		"--service-account-signing-key-file="+file("sa.key"), "--service-cluster-ip-range=10.0.0.0/16",
-		"--disable-admission-plugins=ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition")
+		"--secure-port=" + strconv.Itoa(a.port), "--authorization-mode=RBAC", "--allow-privileged=true",
+		"--tls-cert-file=" + file("server.crt"), "--tls-private-key-file=" + file("server.key"), "--client-ca-file=" + file("ca.crt"),
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + file("sa.key"),
+		"--service-account-signing-key-file=" + file("sa.key"), "--service-cluster-ip-range=10.0.0.0/16",
+		"--disable-admission-plugins=ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition",
+	}
+	if a.opts.AuditLog != "" {
+		args = append(args, "--audit-policy-file="+file("audit.yaml"), "--audit-log-path="+absolute(a.opts.AuditLog), "--audit-log-mode=blocking")
+	}
+	//nolint:noctx // the server outlives the call; Stop ends it
+	cmd := exec.Command("sh", args...)
 	cmd.Env = append(os.Environ(), "ASSETS="+absolute(a.programs), "RUN_DIR="+a.dir)
 	if temporary {
 		cmd.Env = append(cmd.Env, "TEMPORARY=1", "ETCD_FLAGS=--unsafe-no-fsync")

@@ -20,6 +20,15 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
+// auditPolicy is that of Options.AuditLog.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, verbs: [get, head, list, watch]}
+- {level: Metadata}
+`
+
 // writeFiles issues the keys of a server, writes them and the administrator's kubeconfig, and returns the configuration
 // the kubeconfig stands for.
 func (a *assets) writeFiles() (*rest.Config, error) {
@@ -55,6 +64,7 @@ func (a *assets) writeFiles() (*rest.Config, error) {
 		write("server.crt", server.certPEM),
 		write("server.key", server.keyPEM),
 		write("sa.key", ca.keyPEM),
+		write("audit.yaml", []byte(auditPolicy)),
 		clientcmd.WriteToFile(kubeconfigOf(config), filepath.Join(a.dir, "kubeconfig")),
 	)
 }

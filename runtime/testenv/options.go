@@ -27,6 +27,11 @@ type Options struct {
 	// KubeconfigFile is an additional place to write the administrator's kubeconfig to. Empty means none.
 	KubeconfigFile string
 
+	// AuditLog is a file that the API server appends a line to for every request that may write, before it answers: an
+	// Event of audit.k8s.io/v1 in JSON, at level Metadata, with user, impersonated user, user agent, verb and object.
+	// Empty means none.
+	AuditLog string
+
 	// ReadyTimeout bounds the start, not counting a build of the binary. Zero means two minutes.
 	ReadyTimeout time.Duration
 
@@ -95,6 +100,9 @@ func (o *Options) arguments() []string {
 	}
 	if o.KubeconfigFile != "" {
 		args = append(args, "-kubeconfig="+o.KubeconfigFile)
+	}
+	if o.AuditLog != "" {
+		args = append(args, "-audit-log="+o.AuditLog)
 	}
 	if o.Log != nil {
 		args = append(args, "-log")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -282,5 +283,50 @@ func TestLaunchIsBounded(t *testing.T) {
 	cancel(reason)
 	if _, err := testenv.Launch(ctx, nil); !errors.Is(err, reason) {
 		t.Errorf("got %v, want %v", err, reason)
+	}
+}
+
+// TestAuditLog: every request that may write is in the file when it is answered, and nothing else, with the built control
+// plane and with programs of a directory.
+func TestAuditLog(t *testing.T) {
+	binary, err := testenv.Prepare(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, assets := range map[string]string{"built": "", "assets": dir} {
+		t.Run(name, func(t *testing.T) {
+			if t.Setenv(testenv.EnvAssets, assets); assets != "" {
+				t.Setenv(testenv.EnvBinary, "")
+			}
+			file := filepath.Join(t.TempDir(), "audit.log")
+			e := testenv.StartServer(t, &testenv.Options{AuditLog: file})
+			request(t, e.Config(), http.MethodGet, "/api/v1/namespaces/"+e.Namespace+"/pods", "")
+			request(t, e.Config(), http.MethodPost, "/api/v1/namespaces/"+e.Namespace+"/pods", pod)
+			all, err := testenv.ReadAudit(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := slices.DeleteFunc(all, func(w testenv.Write) bool { return w.Namespace != e.Namespace || w.Resource != "pods" })
+			want := []testenv.Write{{Verb: "create", User: "admin", Agent: "Go-http-client/1.1", Resource: "pods", Namespace: e.Namespace, Name: "p", Code: http.StatusCreated}}
+			if !slices.Equal(got, want) {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+	if _, err := testenv.ReadAudit(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "none") {
+		t.Error(err)
+	}
+	broken := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(broken, []byte("{}\nno JSON\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := testenv.ReadAudit(broken); err == nil || !strings.Contains(err.Error(), "broken, line 2") {
+		t.Error(err)
 	}
 }

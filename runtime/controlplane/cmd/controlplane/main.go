@@ -1,6 +1,6 @@
 // Command controlplane runs a real Kubernetes control plane until it is told to stop.
 //
-//	controlplane [-dir DIR] [-port N] [-controllers all|LIST] [-simulated-nodes N] [-kubeconfig FILE] [-stdin-stop]
+//	controlplane [-dir DIR] [-port N] [-controllers all|LIST] [-simulated-nodes N] [-kubeconfig FILE] [-audit-log FILE] [-stdin-stop]
 //
 // When the API answers it prints one line of JSON on standard output: url, kubeconfig, version, dir, pid and the process
 // ids of its children. It stops on interrupt, on SIGTERM and, with -stdin-stop, when its standard input ends. Errors and,
@@ -86,6 +86,7 @@ func parse(args []string, stderr io.Writer) (*flags, error) {
 	fs.BoolVar(&f.options.Unsynced, "unsynced", false, "with -dir: do not force writes to disk")
 	fs.IntVar(&f.options.Port, "port", 0, "loopback `port` of the API server (default: a free one)")
 	fs.IntVar(&f.options.SimulatedNodes, "simulated-nodes", 0, "`number` of simulated nodes; pods on them become ready though nothing runs")
+	fs.StringVar(&f.options.AuditLog, "audit-log", "", "append a line of JSON to `FILE` for every request that may write")
 	fs.DurationVar(&f.options.ReadyTimeout, "ready-timeout", controlplane.DefaultReadyTimeout, "how long the start may take")
 	fs.IntVar(&f.options.Verbosity, "v", 0, "log `level` of Kubernetes, with -log")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "also write the administrator's kubeconfig to `FILE`")
