@@ -137,7 +137,7 @@ func TestWeather(t *testing.T) {
 		}
 		return kube.Ready("done")
 	})
-	seen := w.judge()
+	states, seen := w.judge()
 	faults.Set(chaos.Rule{Share: 0.3, Faults: chaos.All()})
 	names := []string{"a", "b", "c"}
 	for end, i := time.Now().Add(*scenarioFor), 0; time.Now().Before(end); i++ {
@@ -159,8 +159,8 @@ func TestWeather(t *testing.T) {
 			return status.IsReady(k) && k.Status.LastAttemptedRevision == "./last"
 		})
 	}
-	events, wrong := seen()
-	t.Logf("%d states, faults %v", events, faults.Counts())
+	wrong := seen()
+	t.Logf("%d states, faults %v", states.Load(), faults.Counts())
 	for _, v := range wrong {
 		t.Error(v)
 	}
