@@ -212,10 +212,10 @@ metadata: {name: NAMESPACE-new}
 		t.Errorf("again: %v", actions(set))
 	}
 	set = must(t)(c.Prune(t.Context(), nil, nil))
-	if set.Count(ssa.Deleted) != 4 {
+	if set.Count(ssa.Deleted) != 4 || !slices.Equal(set.Deleted(), ids(set)) {
 		t.Errorf("prune: %v", actions(set))
 	}
-	if _, err := c.WaitDeleted(t.Context(), ids(set), nil); err != nil {
+	if _, err := c.WaitDeleted(t.Context(), set.Deleted(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -105,6 +105,18 @@ func (s *ChangeSet) Objects() []ObjectID {
 	return ids
 }
 
+// Deleted returns the identities of the objects whose deletion was asked for. Those with finalizers may still exist; see
+// [Client.WaitDeleted].
+func (s *ChangeSet) Deleted() []ObjectID {
+	var ids []ObjectID
+	for _, c := range s.Changes {
+		if c.Action == Deleted {
+			ids = append(ids, c.Object)
+		}
+	}
+	return ids
+}
+
 // Expiring returns those of [ChangeSet.Objects] that delete themselves when they
 // are done: Jobs with ttlSecondsAfterFinished. They may be gone before a wait
 // begins; see [WaitOptions].

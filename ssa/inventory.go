@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,6 +70,15 @@ type Inventory struct {
 	Version string `json:"-"`
 
 	unmarked bool // the stored one lacks the marks of an ApplySet, or has them in vain
+}
+
+// String names the objects of the inventory, for people to read.
+func (inv *Inventory) String() string {
+	names := make([]string, len(inv.Entries))
+	for i, e := range inv.Entries {
+		names[i] = e.Object.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // MarshalJSON writes an inventory; one without entries has an empty list, not null.

@@ -165,33 +165,25 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {
 		return kube.Ready("deleted")
 	}
+	o.Spec.Ignore, o.Spec.HealthCheckExprs = nil, nil // of no use any more, so they need not be right
 	cluster, err := r.client(ctx, o, pass)
 	if err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
 	if lost := r.env.identityLost(ctx, o.Namespace, o.Spec.ServiceAccountName, o.Spec.KubeConfig); lost != nil {
-		pass.Event(kube.Event{Warning: true, Reason: "PruneFailed", Message: fmt.Sprintf("%v: the objects in the inventory are left behind", lost)})
+		left, err := cluster.Inventory.Load(ctx)
+		pass.Event(kube.Event{Warning: true, Reason: "PruneFailed", Message: fmt.Sprintf("%v: left behind: %v", errors.Join(lost, err), left)})
 		return kube.Ready("deleted")
 	}
 	set, err := cluster.Prune(ctx, nil, nil)
 	if err = outcome(set, err); err == nil && policy == kustomizev1.DeletionPolicyWaitForTermination {
-		_, err = cluster.WaitDeleted(ctx, deleted(set), &ssa.WaitOptions{Timeout: o.GetTimeout()})
+		_, err = cluster.WaitDeleted(ctx, set.Deleted(), &ssa.WaitOptions{Timeout: o.GetTimeout()})
 	}
 	if err != nil {
 		return kube.Fail("PruneFailed", err)
 	}
 	pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: set.Summary()})
 	return kube.Ready("deleted")
-}
-
-// deleted are the objects whose deletion was asked for.
-func deleted(set *ssa.ChangeSet) (ids []ssa.ObjectID) {
-	for _, c := range set.Changes {
-		if c.Action == ssa.Deleted {
-			ids = append(ids, c.Object)
-		}
-	}
-	return ids
 }
 
 // checks are the objects whose health matters.
