@@ -140,7 +140,9 @@ type Watch struct {
 	// no other object of the kind: for Secrets and ConfigMaps, of which there
 	// are many that do not matter. Object is a metav1.PartialObjectMetadata
 	// then, and Changed nil. It costs one request for each object that is
-	// referred to, a watch that stays open, and nothing for the others.
+	// referred to, a watch that stays open, and nothing for the others. Where
+	// more than 32 objects of a namespace are referred to, one watch of the
+	// metadata of its objects takes the place of theirs.
 	ByName bool
 }
 

@@ -212,17 +212,17 @@ func (c *Controller[T]) settle(obj T, p *rt.Pass[client.ObjectKey]) (rt.Result, 
 	case p.Why == rt.CauseWoken:
 		return rt.Result{}, false
 	}
-	open := c.names.unsettled(c.options.References(obj))
-	if len(open) == 0 {
+	refs := c.options.References(obj)
+	if len(c.names.unsettled(refs)) == 0 {
 		return rt.Result{}, false
 	}
 	c.settling[p.Key] = p.Why
 	return rt.Wait("the watches of what it refers to", rt.WakeWhen(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 		defer cancel()
-		for _, settled := range open {
+		for open := c.names.unsettled(refs); len(open) > 0 && ctx.Err() == nil; open = c.names.unsettled(refs) {
 			select {
-			case <-settled:
+			case <-open[0]:
 			case <-ctx.Done():
 			}
 		}

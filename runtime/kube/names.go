@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
@@ -24,9 +26,14 @@ import (
 // to begin.
 const settleTimeout = 10 * time.Second
 
-// names watches the metadata of single objects, those that something refers to
-// and for as long as it does. A pass may read an object as soon as its watch
-// has settled: whatever happens to it from then on is told.
+// mostNames is how many objects of a kind and a namespace are watched one by
+// one; when there are more, one watch of the namespace takes their place, until
+// there are half as many.
+const mostNames = 32
+
+// names watches the metadata of the objects that something refers to, for as
+// long as it does. A pass may read an object as soon as its watch has settled:
+// whatever happens to it from then on is told.
 type names struct {
 	client metadata.Interface
 	mapper meta.RESTMapper
@@ -35,7 +42,8 @@ type names struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	ctx     context.Context //nolint:containedctx // of the controller, nil until it runs
+	ctx     context.Context                   //nolint:containedctx // of the controller, nil until it runs
+	wanted  map[Reference]map[string]struct{} // by kind and namespace, the names; "" stands for every object
 	open    map[Reference]*named
 	running sync.WaitGroup
 }
@@ -43,7 +51,7 @@ type names struct {
 // named is the watch of one object, or of all objects of a namespace.
 type named struct {
 	cancel  context.CancelFunc
-	settled chan struct{} // closed when the object is known, or cannot be watched
+	settled chan struct{} // closed when the objects are known or cannot be watched, or another watch takes over
 
 	mu     sync.Mutex
 	over   bool // settled is closed
@@ -53,7 +61,7 @@ type named struct {
 }
 
 func newNames(mgr manager.Manager, watches []Watch, tell func(Reference), log *slog.Logger) (*names, error) {
-	n := &names{mapper: mgr.GetRESTMapper(), kinds: map[schema.GroupKind]schema.GroupVersionKind{}, tell: tell, log: log, open: map[Reference]*named{}}
+	n := &names{mapper: mgr.GetRESTMapper(), kinds: map[schema.GroupKind]schema.GroupVersionKind{}, tell: tell, log: log, wanted: map[Reference]map[string]struct{}{}, open: map[Reference]*named{}}
 	for _, w := range watches {
 		if w.ByName {
 			gvk := w.Object.GetObjectKind().GroupVersionKind()
@@ -92,22 +100,110 @@ func (n *names) stop() {
 func (n *names) follow(added, removed []Reference) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	changed := map[Reference]struct{}{}
 	for _, ref := range removed {
-		if w := n.open[ref]; w != nil {
-			w.cancel()
-			delete(n.open, ref)
-		}
+		changed[ref.every()] = struct{}{}
+		delete(n.wanted[ref.every()], ref.Name)
 	}
 	for _, ref := range added {
-		if _, ours := n.kinds[ref.GroupKind]; !ours || n.open[ref] != nil {
+		if _, ours := n.kinds[ref.GroupKind]; !ours {
+			continue
+		}
+		every := ref.every()
+		if changed[every] = struct{}{}; n.wanted[every] == nil {
+			n.wanted[every] = map[string]struct{}{}
+		}
+		n.wanted[every][ref.Name] = struct{}{}
+	}
+	for every := range changed {
+		n.arrange(every)
+	}
+}
+
+// every is the reference to all objects of the kind in the namespace.
+func (r Reference) every() Reference {
+	return Reference{r.GroupKind, client.ObjectKey{Namespace: r.Namespace}}
+}
+
+// arrange opens and closes watches of a kind and a namespace as its names want
+// it; n.mu is held. A watch that takes the place of others goes on from what
+// they have seen, so that nothing is missed in between.
+func (n *names) arrange(every Reference) {
+	wanted := n.wanted[every]
+	_, all := wanted[""]
+	shared := all || len(wanted) > mostNames || n.open[every] != nil && len(wanted) > mostNames/2
+	need := map[Reference]struct{}{}
+	for name := range wanted {
+		if ref := every; !shared {
+			ref.Name = name
+			need[ref] = struct{}{}
+		}
+	}
+	if shared {
+		need[every] = struct{}{}
+	}
+	seen := map[types.NamespacedName]string{}
+	for ref, w := range n.open {
+		if _, stays := need[ref]; stays || ref.every() != every {
+			continue
+		}
+		w.cancel()
+		delete(n.open, ref)
+		w.mu.Lock()
+		w.settle()
+		maps.Copy(seen, w.seen)
+		w.mu.Unlock()
+	}
+	for ref := range need {
+		if n.open[ref] != nil {
 			continue
 		}
 		w := &named{cancel: func() {}, settled: make(chan struct{}), seen: map[types.NamespacedName]string{}}
+		for key, version := range seen {
+			if ref.Name == "" || ref.Name == key.Name {
+				w.seen[key] = version
+			}
+		}
 		n.open[ref] = w
 		if n.ctx != nil {
 			n.begin(ref, w)
 		}
 	}
+	if len(wanted) == 0 {
+		delete(n.wanted, every)
+	}
+}
+
+// settle has nobody wait any longer; w.mu is held.
+func (w *named) settle() {
+	if !w.over {
+		w.over = true
+		close(w.settled)
+	}
+}
+
+// wants reports whether an object of a name matters to a watch.
+func (n *names) wants(ref Reference, name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	wanted := n.wanted[ref.every()]
+	_, all := wanted[""]
+	_, named := wanted[name]
+	return ref.Name == name || ref.Name == "" && (all || named)
+}
+
+// covered returns the references that a watch is there for.
+func (n *names) covered(ref Reference) []Reference {
+	if ref.Name != "" {
+		return []Reference{ref}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []Reference
+	for name := range n.wanted[ref] {
+		out = append(out, Reference{ref.GroupKind, client.ObjectKey{Namespace: ref.Namespace, Name: name}})
+	}
+	return out
 }
 
 // unsettled returns channels that are closed when the watches of the
@@ -117,6 +213,9 @@ func (n *names) unsettled(refs []Reference) (out []<-chan struct{}) {
 	defer n.mu.Unlock()
 	for _, ref := range refs {
 		w := n.open[ref]
+		if w == nil {
+			w = n.open[ref.every()]
+		}
 		if w == nil {
 			continue
 		}
@@ -195,10 +294,8 @@ func (n *names) lister(ref Reference, w *named, mapping *meta.RESTMapping) *tool
 func (n *names) failed(ref Reference, w *named, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.over {
-		w.over, w.late = true, true
-		close(w.settled)
-	}
+	w.late = w.late || !w.over
+	w.settle()
 	if !w.logged {
 		w.logged = true
 		n.log.Warn("an object that others refer to cannot be watched: its changes are noticed after the interval only", "object", ref.String(), "error", err)
@@ -222,55 +319,76 @@ type namedStore struct {
 
 // Replace takes what is there after a list.
 func (s *namedStore) Replace(items []any, _ string) error {
-	s.w.mu.Lock()
 	now := map[types.NamespacedName]string{}
-	changed := s.w.late || s.w.over && len(items) != len(s.w.seen)
 	for _, item := range items {
-		if obj, ok := item.(*metav1.PartialObjectMetadata); ok {
-			key := types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name}
-			now[key] = obj.ResourceVersion
-			changed = changed || s.w.over && s.w.seen[key] != obj.ResourceVersion
+		if key, version, ok := s.read(item); ok {
+			now[key] = version
+		}
+	}
+	covered := s.names.covered(s.ref)
+	s.w.mu.Lock()
+	changed := map[types.NamespacedName]struct{}{}
+	for key, version := range now {
+		if before, known := s.w.seen[key]; known && before != version || !known && s.w.over {
+			changed[key] = struct{}{}
+		}
+	}
+	for key := range s.w.seen {
+		if _, there := now[key]; !there {
+			changed[key] = struct{}{}
+		}
+	}
+	if s.w.late {
+		for _, ref := range covered {
+			changed[ref.ObjectKey] = struct{}{}
 		}
 	}
 	s.w.seen, s.w.late, s.w.logged = now, false, false
-	if !s.w.over {
-		s.w.over = true
-		close(s.w.settled)
-	}
+	s.w.settle()
 	s.w.mu.Unlock()
-	if changed {
-		s.names.tell(s.ref)
+	for key := range changed {
+		s.tell(key)
 	}
 	return nil
 }
+
+// read returns what matters of an object; not ok if nothing does.
+func (s *namedStore) read(item any) (key types.NamespacedName, version string, ok bool) {
+	obj, ok := item.(*metav1.PartialObjectMetadata)
+	if !ok || !s.names.wants(s.ref, obj.Name) {
+		return key, "", false
+	}
+	return types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name}, obj.ResourceVersion, true
+}
+
+func (s *namedStore) tell(key types.NamespacedName) { s.names.tell(Reference{s.ref.GroupKind, key}) }
 
 // Add takes an object that is new.
 func (s *namedStore) Add(item any) error { return s.Update(item) }
 
 // Update takes an object that has changed.
 func (s *namedStore) Update(item any) error {
-	obj, ok := item.(*metav1.PartialObjectMetadata)
+	key, version, ok := s.read(item)
 	if !ok {
 		return nil
 	}
-	key := types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name}
 	s.w.mu.Lock()
-	changed := s.w.seen[key] != obj.ResourceVersion
-	s.w.seen[key] = obj.ResourceVersion
+	changed := s.w.seen[key] != version
+	s.w.seen[key] = version
 	s.w.mu.Unlock()
 	if changed {
-		s.names.tell(s.ref)
+		s.tell(key)
 	}
 	return nil
 }
 
 // Delete takes an object that is gone.
 func (s *namedStore) Delete(item any) error {
-	if obj, ok := item.(*metav1.PartialObjectMetadata); ok {
+	if key, _, ok := s.read(item); ok {
 		s.w.mu.Lock()
-		delete(s.w.seen, types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name})
+		delete(s.w.seen, key)
 		s.w.mu.Unlock()
-		s.names.tell(s.ref)
+		s.tell(key)
 	}
 	return nil
 }

@@ -151,6 +151,56 @@ func TestReferencesByName(t *testing.T) {
 	}
 }
 
+// Many names of a namespace share a watch, which tells of those names and no others; few have their own again.
+func TestReferencesShareWatch(t *testing.T) {
+	t.Parallel()
+	w, tap := byName(t)
+	secret := func(name, value string) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace}, StringData: map[string]string{"a": value}}
+	}
+	const many = 40
+	name := func(i int) string { return fmt.Sprintf("s%02d", i) }
+	passes := func() (n int) {
+		for i := range many {
+			n += w.logic.count(name(i))
+		}
+		return n
+	}
+	if err := w.client.Create(t.Context(), secret("other", "1")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range many {
+		if err := w.client.Create(t.Context(), secret(name(i), "1")); err != nil {
+			t.Fatal(err)
+		}
+		w.create(name(i), func(k *kustomizev1.Kustomization) { k.Spec.Path = name(i) })
+	}
+	for i := range many {
+		w.eventually(name(i), "ready", ready)
+	}
+	w.until("one watch is open", func() bool { return slices.Equal(tap.names(), []string{""}) })
+	before := passes()
+	for _, other := range []string{"other", name(3), name(39)} {
+		if err := w.client.Update(t.Context(), secret(other, "2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("those have a pass whose Secret has changed", func() bool { return w.logic.count(name(3)) > 1 && w.logic.count(name(39)) > 1 })
+	if got := passes() - before; got != 2 {
+		t.Errorf("%d passes for two changes", got)
+	}
+	for i := 5; i < many; i++ {
+		w.update(name(i), func(k *kustomizev1.Kustomization) { k.Spec.Path = "" })
+	}
+	w.until("each has a watch again", func() bool {
+		return slices.Equal(tap.names(), []string{name(0), name(1), name(2), name(3), name(4)})
+	})
+	if err := w.client.Update(t.Context(), secret(name(4), "2")); err != nil {
+		t.Fatal(err)
+	}
+	w.until("a pass for its Secret", func() bool { return w.logic.count(name(4)) == 2 })
+}
+
 // A Secret that cannot be watched keeps nothing from being reconciled, and begins a pass when it can.
 func TestReferencesForbidden(t *testing.T) {
 	t.Parallel()
