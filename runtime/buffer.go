@@ -39,8 +39,8 @@ const defaultBuffer = 1024
 // 1024. When it is full, the oldest one is dropped for whose key there is a newer one, or else the oldest of all, so
 // that of every key the newest comes through if there are no more keys than places.
 //
-// An error of next, or a panic, is counted and not repeated. The context of next ends with [Buffer.Close]. While there is
-// nothing to send the Buffer has no goroutine.
+// An error of next, a panic or the end of its goroutine is counted and not repeated. The context of next ends with
+// [Buffer.Close]. While there is nothing to send the Buffer has no goroutine.
 func Buffered[K comparable](next func(context.Context, Observation[K]) error, size int) *Buffer[K] {
 	if size <= 0 {
 		size = defaultBuffer
@@ -95,25 +95,44 @@ func (b *Buffer[K]) take(at *list.Element) *buffered[K] {
 	return e
 }
 
-// send sends until there is nothing left.
+// send sends until there is nothing left. When next ends its goroutine, it goes on in another one.
 func (b *Buffer[K]) send(ctx context.Context) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer b.cancel()
-	for b.waiting.Len() > 0 && ctx.Err() == nil {
-		e := b.take(b.waiting.Front())
-		b.mu.Unlock()
-		err := b.deliver(ctx, e.observation)
-		b.mu.Lock()
-		if err != nil {
-			b.failed++
+	over := false
+	defer func() {
+		if !over {
+			b.lost()
+			go b.send(ctx)
+		}
+	}()
+	for e := b.first(ctx); e != nil; e = b.first(ctx) {
+		if err := b.deliver(ctx, e.observation); err != nil {
+			b.lost()
 		}
 	}
+	over = true
+}
+
+// lost counts an observation that next did not take.
+func (b *Buffer[K]) lost() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed++
+}
+
+// first takes what is to be sent now; nil if there is nothing, and the sending ends.
+func (b *Buffer[K]) first(ctx context.Context) *buffered[K] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting.Len() > 0 && ctx.Err() == nil {
+		return b.take(b.waiting.Front())
+	}
 	b.sending = false
+	b.cancel()
 	for _, c := range b.idle {
 		close(c)
 	}
 	b.idle = nil
+	return nil
 }
 
 func (b *Buffer[K]) deliver(ctx context.Context, o Observation[K]) (err error) {
@@ -172,7 +191,7 @@ func (b *Buffer[K]) Dropped() uint64 {
 	return b.dropped
 }
 
-// Failed returns how many times next returned an error or panicked.
+// Failed returns how many times next returned an error, panicked or ended its goroutine.
 func (b *Buffer[K]) Failed() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -93,6 +93,8 @@ func TestBufferKeepsOrderAndDropsTheOldest(t *testing.T) {
 				return errors.New("no")
 			case "worse":
 				panic("no")
+			case "c":
+				goexit()
 			}
 			return nil
 		}, 4)
@@ -112,7 +114,7 @@ func TestBufferKeepsOrderAndDropsTheOldest(t *testing.T) {
 		if want := []string{"first0", "bad3", "a4", "worse5", "c6"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if b.Dropped() != 2 || b.Failed() != 2 {
+		if b.Dropped() != 2 || b.Failed() != 3 {
 			t.Errorf("%d dropped, %d failed", b.Dropped(), b.Failed())
 		}
 		if err := b.Close(t.Context()); err != nil {

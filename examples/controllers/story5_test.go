@@ -113,10 +113,10 @@ func TestStoryNotify(t *testing.T) {
 	}
 	w.run(all(), o)
 	g := w.apps("", map[string]string{"a.yaml": configMap("a", w.namespace)})
-	w.kustomization("apps", "prune: true, path: ./")
+	w.apply("apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: apps, annotations: {event.toolkit.fluxcd.io/team: of the object}}\nspec: {interval: 1h, prune: true, path: ./, sourceRef: {kind: GitRepository, name: apps}}")
 	applied := w.ready("Kustomization/apps")
 	first := strings.TrimPrefix(text(applied, "status", "lastAppliedRevision"), "main@sha1:")
-	hook.got(t, `"kind":"Kustomization"`, `"reason":"ReconciliationSucceeded"`, first, `"cluster":"test"`)
+	hook.got(t, `"kind":"Kustomization"`, `"reason":"ReconciliationSucceeded"`, first, `"cluster":"test"`, `"team":"of the object"`)
 	slack.got(t, "general", "Applied revision", first)
 	gitea.got(t, "POST /api/v1/repos/org/apps/statuses/"+first, `"state":"success"`, "forge-token-for-the-test")
 

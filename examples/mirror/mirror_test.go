@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,38 +17,64 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Every commit that the program meets ends up in the directory, and it ends when it is told to.
+// Every commit that the program meets ends up in the directory, also when it is started again, and it ends when it is told to.
 func TestMirror(t *testing.T) {
 	srv, err := gitserver.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, err := srv.Commit("demo.git", "main", "first", map[string]string{"deploy/app.yaml": "kind: List\n"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	web := httptest.NewServer(srv)
 	defer web.Close()
 	dir := t.TempDir()
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- mirror(ctx, web.URL+"/demo.git", dir) }()
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(10 * time.Millisecond) {
-		data, err := os.ReadFile(filepath.Join(dir, head, "deploy", "app.yaml"))
-		if err == nil && string(data) == "kind: List\n" {
-			break
+	var heads []string
+	for _, text := range []string{"first", "", "second"} { // the second time there is nothing new
+		if text != "" {
+			head, err := srv.Commit("demo.git", "main", text, map[string]string{"deploy/app.yaml": "kind: " + text + "\n"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			heads = append(heads, head)
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
+		old := time.Now().Add(-time.Hour)
+		for _, name := range archives(t, dir, heads[len(heads)-1], time.Time{}) {
+			if err := os.Chtimes(name, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- mirror(ctx, web.URL+"/demo.git", dir) }()
+		for deadline := time.Now().Add(20 * time.Second); len(archives(t, dir, heads[len(heads)-1], old.Add(time.Minute))) == 0; <-time.After(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%q is not there", text)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	for _, head := range heads {
+		if n := len(archives(t, dir, head, time.Time{})); n != 1 {
+			t.Errorf("%d archives of %s", n, head)
+		}
 	}
 	if err := mirror(t.Context(), "ftp://nowhere", dir); err == nil {
 		t.Error("a URL that cannot be is taken")
 	}
+}
+
+// archives are those of a commit that were published since.
+func archives(t *testing.T, dir, commit string, since time.Time) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "commit", "mirror", commit, "*.tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(found, func(name string) bool {
+		info, err := os.Stat(name)
+		return err != nil || info.ModTime().Before(since)
+	})
 }
 
 // The program is as short as the documentation says.

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -156,6 +157,7 @@ type Controller[T Object] struct {
 	options Options[T]
 	loop    *rt.Loop[client.ObjectKey]
 	fence   *fence
+	leads   atomic.Bool // it runs
 
 	index *index
 	names *names
@@ -284,6 +286,8 @@ func (c *Controller[T]) Start(ctx context.Context) (err error) {
 		return nil
 	}
 	defer func() { c.fence.leave(err) }()
+	c.leads.Store(true)
+	defer c.leads.Store(false)
 	c.names.run(ctx)
 	defer c.names.stop()
 	return c.loop.Run(ctx)
@@ -299,8 +303,15 @@ func (c *Controller[T]) Trigger(key client.ObjectKey) { c.loop.Trigger(key, nil)
 // Wake goes on with a pass of an object that waits, if there is one.
 func (c *Controller[T]) Wake(key client.ObjectKey) { c.loop.Wake(key) }
 
-// All returns the states of the objects, see rt.Loop.All.
-func (c *Controller[T]) All() iter.Seq2[client.ObjectKey, rt.State] { return c.loop.All() }
+// All returns the states of the objects, see rt.Loop.All, and none as long as
+// the controller does not run: then another replica may lead, and knows them.
+func (c *Controller[T]) All() iter.Seq2[client.ObjectKey, rt.State] {
+	return func(yield func(client.ObjectKey, rt.State) bool) {
+		if c.leads.Load() {
+			c.loop.All()(yield)
+		}
+	}
+}
 
 func (c *Controller[T]) observe(o rt.Observation[client.ObjectKey]) {
 	if c.options.Observe != nil {

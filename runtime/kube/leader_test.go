@@ -3,6 +3,7 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -23,9 +24,10 @@ import (
 // replica is a controller that elects its leader. Each of its passes writes as long as it is let, whatever its context
 // says.
 type replica struct {
-	mgr    manager.Manager
-	faults *chaos.Faults
-	ended  chan error
+	mgr        manager.Manager
+	controller *kube.Controller[*kustomizev1.Kustomization]
+	faults     *chaos.Faults
+	ended      chan error
 
 	mu       sync.Mutex
 	versions []string // of what was written
@@ -77,7 +79,7 @@ func (w *world) replicate(name string, config *rest.Config, done <-chan struct{}
 	}}
 	opts := w.options()
 	opts.Finalizer, opts.Watches, opts.References, opts.Event = "", nil, nil, nil
-	if _, err := kube.Add(w.t.Context(), mgr, l, opts); err != nil {
+	if r.controller, err = kube.Add(w.t.Context(), mgr, l, opts); err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
@@ -116,9 +118,15 @@ func TestLeaderPartition(t *testing.T) {
 			<-first.mgr.Elected()
 			w.until("the first writes", func() bool { n, _ := first.wrote(); return len(n) > 2 })
 			second := w.replicate("second", config, done)
+			if !second.mgr.GetCache().WaitForCacheSync(t.Context()) || len(maps.Collect(second.controller.All())) != 0 {
+				t.Error("a replica that does not lead tells of objects")
+			}
 			first.faults.Set(rule)
 			first.faults.Break()
 			w.until("the second writes", func() bool { n, _ := second.wrote(); return len(n) > 2 })
+			if len(maps.Collect(second.controller.All())) != 1 {
+				t.Error("the leader does not tell of its object")
+			}
 			w.until("the first is refused", func() bool { _, refused := first.wrote(); return refused > 2 })
 			first.faults.Set()
 			finish()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,8 +40,7 @@ const (
 // Metrics records what is reconciled. It comes from [New]. It is one
 // [prometheus.Collector].
 type Metrics struct {
-	opts  Options
-	began time.Time
+	opts Options
 
 	pass      *prometheus.HistogramVec
 	wait      *prometheus.HistogramVec
@@ -57,8 +57,9 @@ type Metrics struct {
 }
 
 type snapshot struct {
-	kind string
-	all  iter.Seq[Resource]
+	kind  string
+	all   iter.Seq[Resource]
+	began atomic.Pointer[time.Time] // when it began, or had no objects: a replica that is not the leader has none
 }
 
 // New registers the metrics.
@@ -79,7 +80,6 @@ func New(registry prometheus.Registerer, o *Options) (*Metrics, error) {
 	if m.opts.Now == nil {
 		m.opts.Now = time.Now
 	}
-	m.began = m.opts.Now()
 	m.makeVectors()
 	if m.opts.Flux {
 		m.flux = newFlux(m.opts)
@@ -159,6 +159,8 @@ func (m *Metrics) Unregister(registry prometheus.Registerer) { registry.Unregist
 // must not change what they hand out. The returned function ends it.
 func (m *Metrics) Snapshot(kind string, all iter.Seq[Resource]) (stop func()) {
 	s := &snapshot{kind: clean(kind), all: all}
+	now := m.opts.Now()
+	s.began.Store(&now)
 	m.mu.Lock()
 	m.snapshots[s] = struct{}{}
 	m.mu.Unlock()

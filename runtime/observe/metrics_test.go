@@ -147,7 +147,6 @@ func TestGauges(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	clock := now.Add(-time.Hour)
 	registry, m := newMetrics(t, &observe.Options{Now: func() time.Time { return clock }, Revisions: true})
-	clock = now
 	at := func(ago time.Duration, s rt.State) observe.Resource {
 		s.Finished = now.Add(-ago)
 		return observe.Resource{Namespace: "apps", Name: s.Version, State: every(s)}
@@ -169,6 +168,7 @@ func TestGauges(t *testing.T) {
 			}
 		}
 	})
+	clock = now
 	want := `gitopskit_failing{kind="A"} 3
 gitopskit_objects{kind="A"} 8
 gitopskit_parked{kind="A"} 2
@@ -200,6 +200,29 @@ gitopskit_suspended_expired{kind="A"} 1
 	stop()
 	if got := series(scrape(t, registry), "gitopskit"); got != "" {
 		t.Error("after the end: " + got)
+	}
+}
+
+// TestReplicaInReserve: as long as a replica lists nothing, nothing is late, and neither is it when it begins to lead.
+func TestReplicaInReserve(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	registry, m := newMetrics(t, &observe.Options{Now: func() time.Time { return now }, NoObjects: true})
+	var objects []observe.Resource
+	m.Snapshot("A", func(yield func(observe.Resource) bool) {
+		for _, r := range objects {
+			if !yield(r) {
+				return
+			}
+		}
+	})
+	now = now.Add(time.Hour)
+	if got := series(scrape(t, registry), "gitopskit"); strings.Contains(got, "staleness") || !strings.Contains(got, `gitopskit_objects{kind="A"} 0`) {
+		t.Error(got)
+	}
+	objects = []observe.Resource{{Name: "never", State: rt.State{Interval: time.Minute}}}
+	now = now.Add(30 * time.Second)
+	if got := series(scrape(t, registry), "gitopskit"); !strings.Contains(got, `gitopskit_staleness_intervals{kind="A"} 0.5`) {
+		t.Error(got)
 	}
 }
 

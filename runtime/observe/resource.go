@@ -175,14 +175,18 @@ func (m *Metrics) collectResources(ch chan<- prometheus.Metric) {
 			c = &count{}
 			kinds[s.kind] = c
 		}
+		began, before := *s.began.Load(), c.objects
 		for r := range s.all {
-			c.add(&r, now, m.began)
+			c.add(&r, now, began)
 			if !m.opts.NoObjects {
 				info.add(s.kind, r.Namespace, r.Name, func() labels { return m.infoLabels(s.kind, &r) })
 			}
 			if m.flux != nil {
 				fluxInfo.add(s.kind, r.Namespace, r.Name, func() labels { return fluxLabels(s.kind, &r) })
 			}
+		}
+		if c.objects == before {
+			s.began.Store(&now)
 		}
 	}
 	info.rest()

@@ -32,7 +32,7 @@ func ReadAudit(path string) ([]Write, error) {
 	if err != nil {
 		return nil, &Error{Op: "read", Subject: path, Err: err, Hint: "name the file of Options.AuditLog; it is created with the first write"}
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	var out []Write
 	for lines, n := bufio.NewReader(f), 1; ; n++ {
 		line, err := lines.ReadBytes('\n')

@@ -55,7 +55,8 @@ type Flags struct {
 	NoCrossNamespaceRefs                                                                    bool
 	DefaultServiceAccount, DefaultDecryptionServiceAccount, DefaultKubeconfigServiceAccount string
 	InsecureKubeconfigExec, InsecureKubeconfigTLS                                           bool
-	// InsecureAllowHTTP is false to refuse plain HTTP to other services.
+	// InsecureAllowHTTP is false to refuse plain HTTP to other services, which is up to the program: package flags only
+	// reads it.
 	InsecureAllowHTTP bool
 	// FeatureGates are those of Defaults.Gates, as the command line has them.
 	FeatureGates map[string]bool

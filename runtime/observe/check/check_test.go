@@ -49,6 +49,7 @@ type program struct {
 	stop    time.Duration // after what time the loop stops; 0 means never
 	hang    time.Duration // after what time passes hang; 0 means never
 	silent  bool          // nothing is listed
+	standby time.Duration // for how long another replica leads: nothing runs, and nothing is listed
 }
 
 type scrape struct {
@@ -105,11 +106,15 @@ func record(t *testing.T, p program, scrapes int) []scrape {
 			}
 		}
 		if !p.silent {
-			defer m.Snapshot("Release", watched.Resources(loop.All()))()
+			defer m.Snapshot("Release", watched.Resources(func(yield func(int, rt.State) bool) {
+				if time.Since(began) > p.standby {
+					loop.All()(yield)
+				}
+			}))()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- loop.Run(ctx) }()
+		time.AfterFunc(p.standby, func() { done <- loop.Run(ctx) })
 		if p.stop != 0 {
 			time.AfterFunc(p.stop, cancel)
 		}
@@ -279,6 +284,7 @@ func TestAlerts(t *testing.T) {
 	}{
 		{"all is well", program{wait: time.Second}, "", 0, 0},
 		{"all is well, without objects", program{options: observe.Options{NoObjects: true}}, "", 0, 0},
+		{"all is well, after hours in reserve", program{standby: 3 * time.Hour}, "", 0, 0},
 		// the last pass was at some time in the interval before
 		{"loop stopped", program{stop: time.Hour}, "GitopskitHeartbeat", time.Hour + interval, time.Hour + 2*interval + 2*every},
 		{"passes hang", program{hang: time.Hour}, "GitopskitHeartbeat", time.Hour + interval, time.Hour + 3*interval + 2*every},

@@ -156,6 +156,9 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
+	if err := o.proxies(os.Getenv); err != nil {
+		return err
+	}
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	cluster = rest.CopyConfig(cluster)
 	cluster.Wrap(observe.Counting)
@@ -212,6 +215,16 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		}
 	}
 	return mgr.Start(ctx)
+}
+
+// proxies refuses proxies that are reached without TLS, if the flags forbid such connections.
+func (o *Options) proxies(getenv func(string) string) error {
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		if !o.InsecureAllowHTTP && strings.HasPrefix(strings.ToLower(getenv(name)), "http:") {
+			return fmt.Errorf("the proxy in the environment variable %s is reached without TLS, which -insecure-allow-http=false forbids", name)
+		}
+	}
+	return nil
 }
 
 func (o *Options) logger() (*slog.Logger, error) {

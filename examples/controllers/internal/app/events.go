@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -108,6 +109,11 @@ func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(event.Metadata)) {
 		out.Metadata[gvk.Group+"/"+key] = event.Metadata[key]
+	}
+	for key, value := range obj.GetAnnotations() {
+		if strings.HasPrefix(key, notify.MetadataGroup+"/") {
+			out.Metadata[key] = value
+		}
 	}
 	if e.bus != nil {
 		e.bus.Emit(out) //nolint:errcheck // what is lost is logged by the bus

@@ -72,6 +72,9 @@ func (r *bucketKind) Finalize(_ context.Context, o *sourcev1.Bucket, _ *kube.Pas
 // lister is the server of a spec, with its credentials.
 func (r *bucketKind) lister(ctx context.Context, o *sourcev1.Bucket) (*bucket.S3, error) {
 	opts := &bucket.S3Options{Region: o.Spec.Region, PlainHTTP: o.Spec.Insecure}
+	if err := r.env.plain("", o.Spec.Insecure); err != nil {
+		return nil, err
+	}
 	data, err := r.env.secret(ctx, o.Namespace, o.Spec.SecretRef)
 	if err != nil {
 		return nil, err

@@ -126,6 +126,25 @@ func (e *Env) get(ctx context.Context, namespace, name string, obj client.Object
 	return nil
 }
 
+// plain returns a plainError for a connection without TLS if the flags forbid those. The artifacts that controllers serve to
+// each other do not count.
+func (e *Env) plain(address string, insecure bool) error {
+	if e.Flags.InsecureAllowHTTP || !insecure && !strings.HasPrefix(strings.ToLower(address), "http:") {
+		return nil
+	}
+	return plainError{}
+}
+
+// plainError is terminal: only another address helps, or another flag.
+type plainError struct{}
+
+func (plainError) Error() string {
+	return "connections without TLS are not allowed here (-insecure-allow-http=false): use https"
+}
+
+// Terminal says that only a changed object can help.
+func (plainError) Terminal() bool { return true }
+
 // conditionMessage is what the condition Ready says now.
 func conditionMessage(o status.Object) string {
 	if c := status.Get(o, status.Ready); c != nil && c.Status == metav1.ConditionTrue {
@@ -160,6 +179,8 @@ func gone(err error) bool {
 // reasonOf is the reason of a condition for the failure of a source.
 func reasonOf(err error) string {
 	switch {
+	case errors.Is(err, plainError{}):
+		return meta.InsecureConnectionsDisallowedReason
 	case errors.Is(err, source.ErrUnauthorized):
 		return "AuthenticationFailed"
 	case errors.Is(err, source.ErrUnverified):

@@ -105,6 +105,9 @@ func (r *gitRepository) source(ctx context.Context, o *sourcev1.GitRepository) (
 			opts.Ref = git.Ref{Branch: "master"}
 		}
 	}
+	if err := r.env.plain(o.Spec.URL, false); err != nil {
+		return nil, err
+	}
 	data, err := r.env.secret(ctx, o.Namespace, o.Spec.SecretRef)
 	if err != nil {
 		return nil, err

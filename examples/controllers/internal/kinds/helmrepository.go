@@ -122,6 +122,9 @@ func (r *helmRepository) index(o *sourcev1.HelmRepository, opts *helmrepo.Option
 // Secrets have changed.
 func (e *Env) helmOptions(ctx context.Context, o *sourcev1.HelmRepository) (*helmrepo.Options, string, error) {
 	opts := &helmrepo.Options{PassCredentials: o.Spec.PassCredentials, Client: oci.Client{Insecure: o.Spec.Insecure}}
+	if err := e.plain(o.Spec.URL, o.Spec.Insecure); err != nil {
+		return nil, "", err
+	}
 	data, err := e.secret(ctx, o.Namespace, o.Spec.SecretRef)
 	if err != nil {
 		return nil, "", err

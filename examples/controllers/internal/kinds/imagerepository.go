@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -63,6 +64,9 @@ func (r *imageRepository) Reconcile(ctx context.Context, o *reflectorv1.ImageRep
 		return kube.Fail("UnsupportedField", err)
 	}
 	scanner, err := r.env.scanner(ctx, o)
+	if errors.Is(err, plainError{}) {
+		return kube.Fail(reasonOf(err), err)
+	}
 	if err != nil {
 		return kube.Fail("ImageURLInvalid", err)
 	}
@@ -94,6 +98,9 @@ func (r *imageRepository) Finalize(_ context.Context, _ *reflectorv1.ImageReposi
 
 // scanner reaches the registry of an image, with its credentials.
 func (e *Env) scanner(ctx context.Context, o *reflectorv1.ImageRepository) (*image.Scanner, error) {
+	if err := e.plain("", o.Spec.Insecure); err != nil {
+		return nil, err
+	}
 	c, err := e.registry(ctx, o.Namespace, o.Spec.SecretRef, o.Spec.CertSecretRef)
 	if err != nil {
 		return nil, err

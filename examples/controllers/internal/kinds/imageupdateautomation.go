@@ -174,6 +174,9 @@ func (r *imageUpdate) writer(ctx context.Context, o *automationv1.ImageUpdateAut
 	if g.Checkout != nil {
 		ref = &g.Checkout.Reference
 	}
+	if err := r.env.plain(repo.Spec.URL, false); err != nil {
+		return nil, err
+	}
 	remote := &gitRemote{url: repo.Spec.URL, options: git.Options{Ref: git.Ref{Branch: "master"}}}
 	if ref != nil {
 		remote.options.Ref = git.Ref{Branch: or(ref.Branch, "master"), Commit: ref.Commit}

@@ -111,6 +111,9 @@ func (r *ociRepository) store(ctx context.Context, o *sourcev1.OCIRepository, co
 
 // source is the repository of a spec, with its credentials.
 func (r *ociRepository) source(ctx context.Context, o *sourcev1.OCIRepository) (*oci.Repository, error) {
+	if err := r.env.plain("", o.Spec.Insecure); err != nil {
+		return nil, err
+	}
 	client, err := r.env.registry(ctx, o.Namespace, o.Spec.SecretRef, o.Spec.CertSecretRef)
 	if err != nil {
 		return nil, err

@@ -39,6 +39,9 @@ func (e *Env) sender(ctx context.Context, p *notificationv1beta3.Provider) (s cl
 		return nil, nil, err
 	}
 	address, token := or(string(data["address"]), p.Spec.Address), string(data["token"])
+	if err := e.plain(address, false); err != nil {
+		return nil, nil, in("address", err)
+	}
 	people := func(ev notify.Event) bool { return !ev.OnlyForCommitStatus() }
 	status := &notify.CommitStatusOptions{HTTPOptions: *http, Instance: instance(p)}
 	switch p.Spec.Type {

@@ -74,7 +74,7 @@ func (s *sourceKind) fail(o kube.Object, reason string, err error) kube.Result {
 	if reason == "VerificationError" {
 		status.Set(o, metav1.Condition{Type: sourceVerified, Status: metav1.ConditionFalse, Reason: reason, Message: err.Error()})
 	}
-	if !errors.Is(err, source.ErrInvalidSpec) {
+	if !errors.Is(err, source.ErrInvalidSpec) && !errors.Is(err, plainError{}) {
 		err = outside{err}
 	}
 	return kube.Fail(reason, err)
