@@ -130,8 +130,8 @@ func TestIdleKeysAreSmall(t *testing.T) {
 	l, bytes := idleKeys(t)
 	perKey := float64(bytes)/idle - 16
 	t.Logf("%.1f bytes per idle key", perKey)
-	if perKey > 130 {
-		t.Errorf("an idle key takes %.1f bytes, want at most 130", perKey)
+	if perKey > 105 {
+		t.Errorf("an idle key takes %.1f bytes, want at most 105", perKey)
 	}
 	if n := runtime.NumGoroutine() - goroutines; n > runtime.GOMAXPROCS(0)+1 {
 		t.Errorf("%d goroutines for %d workers", n, runtime.GOMAXPROCS(0))

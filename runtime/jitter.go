@@ -31,11 +31,11 @@ func mix(x uint64) uint64 {
 
 // spread moves the interval by up to ±fraction, evenly distributed, and always the same way for the same seed, key
 // and number of pass.
-func spread(interval time.Duration, fraction float64, seed uint64, key, pass uint32) time.Duration {
+func spread[K comparable](interval time.Duration, fraction float64, seed uint64, key K, pass uint32) time.Duration {
 	if fraction <= 0 {
 		return interval
 	}
-	u := float64(mix(mix(seed)^uint64(key)<<32^uint64(pass))>>11) / (1 << 53) // in [0, 1)
+	u := float64(mix(mix(seed)^uint64(keyHash(key))<<32^uint64(pass))>>11) / (1 << 53) // in [0, 1)
 	d := float64(interval) * (1 + fraction*(2*u-1))
 	if d >= math.MaxInt64 {
 		return math.MaxInt64

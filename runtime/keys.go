@@ -39,7 +39,7 @@ func (l *Loop[K]) apply(k K, s Spec[K]) {
 	cause := CauseAdded
 	it := l.items[k]
 	if it == nil {
-		it = &item[K]{key: k, index: -1, hash: keyHash(k)}
+		it = &item[K]{key: k, index: -1}
 		l.items[k] = it
 		it.put(flagDrained, l.drained(k))
 	} else {
@@ -109,7 +109,7 @@ func (l *Loop[K]) byInterval(it *item[K]) int64 {
 	if interval == 0 {
 		return 0
 	}
-	return later(it.finished, spread(interval, l.opts.Jitter, l.opts.Seed, it.hash, it.passes))
+	return later(it.finished, spread(interval, l.opts.Jitter, l.opts.Seed, it.key, it.passes))
 }
 
 // plan sets the due time of it; 0 means none.

@@ -101,7 +101,6 @@ type item[K comparable] struct {
 	finished int64
 	sequence uint64 // Loop.sequence at the end of the last pass
 	index    int32  // place in Loop.delayed, or in its queue of Loop.shares while queued, -1 if in neither
-	hash     uint32
 	passes   uint32
 	failures uint16
 	causes   Cause // for the next pass
