@@ -24,7 +24,7 @@ func mirror(ctx context.Context, url, dir string) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	defer archives.Close()
+	defer archives.Close() //nolint:errcheck // the end
 	loop, err := rt.New(rt.Func[string](func(ctx context.Context, p rt.Pass[string]) rt.Result {
 		rev, err := repo.Resolve(ctx)
 		if err != nil || rev.String() == p.Prev.Revision {
