@@ -145,19 +145,20 @@ func (o *Options) Bind(f *flag.FlagSet) {
 // to; give pods a terminationGracePeriodSeconds of 45.
 const grace = 10 * time.Second
 
-// moment is how long a program goes on after its passes have ended, for what is
-// still to be delivered.
-const moment = 500 * time.Millisecond
+// patience is how long a program goes on after its passes have ended, for what
+// is still to be delivered; moment is how long it does so even if the grace is
+// over.
+const patience, moment = 5 * time.Second, 500 * time.Millisecond
 
 // end returns when what is left to do after the passes must be done: the grace
-// after ctx has ended is for all of it, but for a moment in any case.
+// after ctx has ended is for all of it.
 func (o *Options) end(ctx context.Context) func() (context.Context, context.CancelFunc) {
 	var over atomic.Int64
 	context.AfterFunc(ctx, func() { over.Store(time.Now().Add(o.GracefulShutdownTimeout).UnixNano()) })
 	return func() (context.Context, context.CancelFunc) {
-		left := o.GracefulShutdownTimeout
+		left := patience
 		if at := over.Load(); at != 0 {
-			left = time.Until(time.Unix(0, at))
+			left = min(left, time.Until(time.Unix(0, at)))
 		}
 		return context.WithTimeout(context.WithoutCancel(ctx), max(left, moment))
 	}
