@@ -352,24 +352,68 @@ spec:
 	w.failed("Kustomization/after", "InvalidCELExpression", "<input>:1:")
 }
 
-// TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart.
+// asked asks a process what it is ready as, all the time, and returns every change of the answer.
+func asked(t *testing.T, addr string) (answers func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	add := func(answer string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(all) == 0 || all[len(all)-1] != answer {
+			all = append(all, answer)
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		for ; t.Context().Err() == nil; <-time.After(2 * time.Millisecond) {
+			resp, err := client.Get("http://" + addr + "/readyz")
+			if err != nil {
+				add(err.Error())
+				continue
+			}
+			data, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			add(fmt.Sprint(resp.StatusCode, " ", string(data), err))
+		}
+	}()
+	t.Cleanup(func() { <-ended })
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart,
+// and are ready all the time.
 func TestStoryLeadership(t *testing.T) {
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	faults := &chaos.Faults{}
 	w.config.Wrap(faults.Wrap)
 	o := w.options()
-	o.EnableLeaderElection, o.StorageAddr = true, freeAddr(t)
+	o.EnableLeaderElection, o.StorageAddr, o.HealthAddr = true, freeAddr(t), freeAddr(t)
 	o.LeaderElectionLeaseDuration, o.LeaderElectionRenewDeadline, o.LeaderElectionRetryPeriod = 3*time.Second, 2*time.Second, 300*time.Millisecond
 	first := g.commitMap(t, w.namespace, 1)
 	w.run(all(), o)
 	w.apply(follower, "URL", g.url+"/app")
 	w.readyAt("Kustomization/app", first)
+	answers := asked(t, o.HealthAddr)
+	for len(answers()) == 0 {
+		<-time.After(time.Millisecond)
+	}
 	faults.Set(chaos.Rule{Match: chaos.On("", "/leases/"), Faults: []chaos.Fault{{Kind: chaos.Refused}}})
 	w.logged("leadership lost")
 	second := g.commitMap(t, w.namespace, 2)
 	faults.Set()
 	w.readyAt("Kustomization/app", second)
+	const leader, standby = "200 ok\nrole=leader\n<nil>", "200 ok\nrole=standby\n<nil>"
+	if got := answers(); !slices.Equal(got, []string{leader, standby, leader}) {
+		t.Errorf("ready as %q", got)
+	}
 }
 
 // logged waits until the controllers have logged something.

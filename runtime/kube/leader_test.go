@@ -3,6 +3,8 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -92,6 +94,18 @@ func (w *world) replicate(name string, config *rest.Config, done <-chan struct{}
 	return r
 }
 
+// role checks what a process is ready as.
+func role(t *testing.T, probes *kube.Probes, want string) {
+	t.Helper()
+	for path, body := range map[string]string{"/readyz": "ok\nrole=" + want + "\n", "/healthz": "ok\n"} {
+		rec := httptest.NewRecorder()
+		probes.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if rec.Code != http.StatusOK || rec.Body.String() != body {
+			t.Errorf("%s: %d %q, want %q", path, rec.Code, rec.Body, body)
+		}
+	}
+}
+
 // TestLeaderPartition cuts the leader off: from the lease alone, so that its other writes would still arrive, and from
 // everything, while a write hangs. The API server sees no write of it after the first one of the next leader.
 func TestLeaderPartition(t *testing.T) {
@@ -116,10 +130,19 @@ func TestLeaderPartition(t *testing.T) {
 			<-first.mgr.Elected()
 			w.until("the first writes", func() bool { n, _ := first.wrote(); return len(n) > 2 })
 			second := w.replicate("second", config, done)
+			probes := &kube.Probes{}
+			role(t, probes, "standby")
+			probes.Follow(first.mgr)
+			role(t, probes, "leader")
+			standby := &kube.Probes{}
+			standby.Follow(second.mgr)
+			role(t, standby, "standby")
 			first.faults.Set(rule)
 			first.faults.Break()
 			w.until("the second writes", func() bool { n, _ := second.wrote(); return len(n) > 2 })
 			w.until("the first is refused", func() bool { _, refused := first.wrote(); return refused > 2 })
+			role(t, probes, "standby")
+			role(t, standby, "leader")
 			first.faults.Set()
 			finish()
 			err := <-first.ended

@@ -173,9 +173,16 @@ func Scheme() (*runtime.Scheme, error) {
 
 // Keep runs a program until ctx ends, and begins anew when it has lost the
 // leadership: then another replica works, until this one is elected again.
+// Probes are answered all the time.
 func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+	probes := &kube.Probes{}
+	stop, err := o.probe(ctx, probes)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for {
-		err := Run(ctx, cluster, p, o)
+		err := run(ctx, cluster, p, o, probes)
 		if !errors.Is(err, kube.ErrLeadershipLost) || ctx.Err() != nil {
 			return err
 		}
@@ -183,8 +190,27 @@ func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) erro
 	}
 }
 
-// Run runs a program until ctx ends, or it loses the leadership.
-func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+// probe answers probes until it is stopped.
+func (o *Options) probe(ctx context.Context, probes *kube.Probes) (stop func(), err error) {
+	if o.HealthAddr == "" || o.HealthAddr == "0" {
+		return func() {}, nil
+	}
+	var listen net.ListenConfig
+	l, err := listen.Listen(ctx, "tcp", o.HealthAddr)
+	if err != nil {
+		return nil, fmt.Errorf("-health-addr: %w", err)
+	}
+	server := &http.Server{Handler: probes, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(l) //nolint:errcheck // it is closed
+	}()
+	return func() { server.Close(); <-done }, nil //nolint:errcheck // it ends either way
+}
+
+// run runs a program until ctx ends, or it loses the leadership.
+func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probes *kube.Probes) error {
 	logger, err := o.logger()
 	if err != nil {
 		return err
@@ -200,6 +226,7 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 	if err != nil {
 		return err
 	}
+	probes.Follow(mgr)
 	cluster = mgr.GetConfig()
 	recorded, err := observe.New(metrics.Registry, &observe.Options{Flux: true})
 	if err != nil {
@@ -267,7 +294,8 @@ func (o *Options) manager(ctx context.Context, cluster *rest.Config, p Program) 
 		return nil, err
 	}
 	return o.Manager(ctx, cluster, p.Name, manager.Options{
-		Scheme: s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
+		HealthProbeBindAddress: "0", // Keep answers them
+		Scheme:                 s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
 	})
 }
 
