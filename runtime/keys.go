@@ -153,7 +153,7 @@ func (l *Loop[K]) change(k K, f func(*item[K])) error {
 }
 
 func (l *Loop[K]) setSuspend(it *item[K], s *Suspension) {
-	if s != nil && !s.Until.IsZero() && !time.Now().Before(s.Until) {
+	if s != nil && !s.Until.IsZero() && l.until(s.Until) <= 0 {
 		s = nil
 	}
 	was := it.suspended()
@@ -180,11 +180,11 @@ func (l *Loop[K]) rest(it *item[K]) {
 	l.unplan(it)
 	it.phase = PhaseIdle
 	it.put(flagPending, false)
-	due := int64(0)
-	if !s.Until.IsZero() {
-		due = later(l.now(), time.Until(s.Until))
+	if s.Until.IsZero() {
+		l.plan(it, 0)
+	} else {
+		l.heed(it, s.Until)
 	}
-	l.plan(it, due)
 	if a := it.act; a != nil {
 		l.answer(it, nil, &SuspendedError{*s})
 	}

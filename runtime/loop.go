@@ -65,12 +65,16 @@ type Loop[K comparable] struct {
 	reconciler Reconciler[K]
 	opts       Options[K]
 	base       time.Time // origin of all times, which are kept as nanoseconds since
+	clock      func() time.Time
 
 	mu         sync.Mutex
 	work       sync.Cond     // ready got an item, or the loop stops
 	kick       chan struct{} // the first due time may have moved forward
 	items      map[K]*item[K]
 	delayed    schedule[K]
+	heeding    map[*item[K]]struct{} // those that wait for a time of the wall clock, and some that did
+	looked     int64                 // when they were looked at
+	skewed     time.Duration         // how far the wall clock had moved then
 	shares     shares[K]
 	drains     []drain[K]
 	unclaimed  map[K]State                 // loaded from the store for keys that have not been set
@@ -220,6 +224,7 @@ func New[K comparable](r Reconciler[K], opts *Options[K]) (*Loop[K], error) {
 		reconciler: r,
 		opts:       o,
 		base:       time.Now(),
+		clock:      time.Now,
 		kick:       make(chan struct{}, 1),
 		save:       make(chan struct{}, 1),
 		items:      make(map[K]*item[K]),

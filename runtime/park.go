@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"runtime/debug"
+	"time"
 )
 
 // park is the wait of a pass that has returned Wait.
@@ -10,6 +11,8 @@ type park[K comparable] struct {
 	reason string
 	keys   []K                // watched with WakeKey
 	cancel context.CancelFunc // ends the waker goroutines; nil if there are none
+	at     time.Time          // when to wake by the wall clock; zero if never
+	due    int64              // when to wake by that of the loop; 0 if never
 }
 
 // park lets a pass wait without a worker.
@@ -33,8 +36,16 @@ func (l *Loop[K]) park(ctx context.Context, it *item[K], r Result) {
 		case w.after > 0:
 			earlier(later(now, w.after))
 		case !w.at.IsZero():
-			earlier(later(1, w.at.Sub(l.base)))
+			if w.at == w.at.Round(0) { //nolint:staticcheck // whether it is a time of the wall clock only
+				p.at = first(p.at, w.at)
+			} else {
+				earlier(later(1, w.at.Sub(l.base)))
+			}
 		}
+	}
+	if p.due = due; !p.at.IsZero() {
+		l.heed(it, p.at)
+		due, _ = l.heeds(it, now)
 	}
 	l.plan(it, due)
 	l.touch(it.key)
@@ -45,6 +56,14 @@ func (l *Loop[K]) park(ctx context.Context, it *item[K], r Result) {
 	if !l.stopping {
 		l.startWakers(ctx, it, p, r.wake)
 	}
+}
+
+// first is the earlier of two times; zero is none.
+func first(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // watch has p woken when the key of w ends a pass, and reports whether it has done so since the pass was called.

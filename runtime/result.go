@@ -124,7 +124,8 @@ type Waker struct {
 // to wait in great numbers without goroutines, call [Loop.Wake] instead.
 func WakeOn(ch <-chan struct{}) Waker { return Waker{ch: ch} }
 
-// WakeAt wakes at a time; one in the past wakes at once.
+// WakeAt wakes at a time; one in the past wakes at once. One that comes of time.Now is a point of the monotonic clock; any
+// other one, as those that were parsed, is one of the wall clock, and follows when that is set, within a minute.
 func WakeAt(t time.Time) Waker { return Waker{at: t} }
 
 // WakeAfter wakes after d, counted from the return of the pass.

@@ -80,15 +80,25 @@ func (l *Loop[K]) keepTime(ctx context.Context) {
 func (l *Loop[K]) fire() (next time.Duration, some bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for now := l.now(); len(l.delayed) > 0; {
+	now := l.now()
+	again := l.watchClock(now)
+	for len(l.delayed) > 0 {
 		it := l.delayed[0]
 		if it.due > now {
-			return time.Duration(it.due - now), true
+			next = time.Duration(it.due - now)
+			break
+		}
+		if due, some := l.heeds(it, now); some && due > now {
+			l.delayed.set(it, due) // the clock was set, a little
+			continue
 		}
 		l.delayed.remove(it)
 		l.fireOne(it, now)
 	}
-	return 0, false
+	if again > 0 && (next == 0 || again < next) {
+		next = again
+	}
+	return next, next > 0
 }
 
 func (l *Loop[K]) fireOne(it *item[K], now int64) {

@@ -36,7 +36,8 @@ type Spec[K comparable] struct {
 	Debounce time.Duration
 	// Windows, if there are any, keep passes from beginning while none of them is open: their causes, triggers
 	// included, are kept for when one opens. A forced trigger and the final pass of a deleted key do not wait. A
-	// pass that has begun goes on when the windows close, and triggers do not supersede it then.
+	// pass that has begun goes on when the windows close, and triggers do not supersede it then. They go by the wall
+	// clock, and follow when that is set, within a minute.
 	Windows []Window
 }
 
@@ -118,7 +119,7 @@ type Suspension struct {
 	// By names who suspended the key.
 	By string
 	// Until is when the key resumes by itself; the zero time means not before [Loop.Resume] or a Set without
-	// suspension.
+	// suspension. It goes by the wall clock, and follows when that is set, within a minute.
 	Until time.Time
 }
 

@@ -22,11 +22,7 @@ func (l *Loop[K]) shutOut(it *item[K]) bool {
 	it.phase = PhaseIdle
 	it.put(flagPending, true)
 	x.windowed, x.shut = true, opens
-	if opens.IsZero() {
-		l.plan(it, 0)
-	} else {
-		l.plan(it, later(l.now(), time.Until(opens)))
-	}
+	l.heed(it, opens)
 	return true
 }
 
@@ -35,7 +31,7 @@ func (l *Loop[K]) barred(it *item[K]) (opens time.Time, barred bool) {
 	if it.more == nil || len(it.more.windows) == 0 || it.has(flagDeleting) || it.forced() {
 		return time.Time{}, false
 	}
-	opens, open := l.opens(it.more.windows, time.Now())
+	opens, open := l.opens(it.more.windows, l.clock())
 	return opens, !open
 }
 

@@ -40,10 +40,24 @@ type child struct {
 	// process kills itself, or After it was answered; 0 is none.
 	KillAt int
 	After  bool
+	// Hold is part of the path of writes that are not made for a minute,
+	// whatever their context says.
+	Hold string
 }
 
 // arm has the process kill itself at a write.
 func (c *child) arm(config *rest.Config) {
+	if c.Hold != "" {
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				if chaos.Writes(req) && strings.Contains(req.URL.Path, c.Hold) {
+					fmt.Fprintln(os.Stderr, "a write is held")
+					<-time.After(time.Minute)
+				}
+				return next.RoundTrip(req)
+			})
+		})
+	}
 	if c.KillAt == 0 {
 		return
 	}

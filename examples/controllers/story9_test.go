@@ -4,17 +4,22 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/gitopskit/gitopskit/runtime/chaos"
 	"github.com/gitopskit/gitopskit/runtime/testenv"
@@ -165,37 +170,157 @@ func (w *world) sameAsInventory(k *unstructured.Unstructured) {
 	}
 }
 
-// TestStoryTerminated tells the controllers to end while they are busy: they end soon, with exit code 0, and at once
-// when they are told again.
+// gate is a server that can be made to keep requests waiting.
+type gate struct {
+	http.Handler
+	mu     sync.Mutex
+	opened chan struct{} // nil while it is open
+	held   chan struct{} // gets something when a request waits
+}
+
+// shut keeps requests waiting until open is called.
+func (g *gate) shut() (open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	opened := make(chan struct{})
+	g.opened, g.held = opened, make(chan struct{}, 1)
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		close(opened)
+		g.opened = nil
+	})
+}
+
+func (g *gate) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	opened, held := g.opened, g.held
+	g.mu.Unlock()
+	if opened != nil {
+		select {
+		case held <- struct{}{}:
+		default:
+		}
+		select {
+		case <-opened:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	g.Handler.ServeHTTP(rw, r)
+}
+
+// TestStoryTerminated tells the controllers to end while they are busy. What was being done is done and told, the
+// lease is given back and the next process leads at once; what does not come to an end is ended after the grace; and
+// when they are told again they end at once.
 func TestStoryTerminated(t *testing.T) {
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
-	w.apply(follower, "URL", g.url+"/app")
-	addr := freeAddr(t)
-	for i, again := range []bool{false, true} {
-		commit := g.commitMap(t, w.namespace, i+1)
+	slow := &gate{Handler: g.Server}
+	server := httptest.NewServer(slow)
+	t.Cleanup(server.Close)
+	w.apply(follower, "URL", server.URL+"/app")
+	for i := range 20 {
+		w.apply(strings.ReplaceAll(follower[strings.Index(follower, "---"):], "name: app", fmt.Sprintf("name: load-%d", i)), "URL", g.url+"/app", "500ms", "200ms", "prune: true", "prune: true, suspend: true")
+	}
+	w.patch("Kustomization/app", `{"spec":{"timeout":"2m"}}`)
+	addr, told := freeAddr(t), 0
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // then its end is noticed
+		<-r.Context().Done()
+	}))
+	t.Cleanup(silent.Close)
+	start := func(grace time.Duration, hold string) *exec.Cmd {
 		o := w.options()
-		o.EnableLeaderElection, o.StorageAddr = true, addr
-		cmd := w.start(child{Kubeconfig: env.Kubeconfig(), Options: o})
-		w.readyAt("Kustomization/app", commit)
-		g.commitMap(t, w.namespace, i+2)
+		o.EventsAddr = silent.URL // events never arrive, and nobody waits for that
+		o.EnableLeaderElection, o.StorageAddr, o.GracefulShutdownTimeout = true, addr, grace
+		o.LeaderElectionLeaseDuration, o.LeaderElectionRenewDeadline, o.LeaderElectionRetryPeriod = 3*time.Minute, 2*time.Minute, time.Second
+		return w.start(child{Kubeconfig: env.Kubeconfig(), Options: o, Hold: hold})
+	}
+	terminate := func(cmd *exec.Cmd) {
+		t.Helper()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		began := time.Now()
-		if again {
-			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-		}
-		err := cmd.Wait()
-		if took := time.Since(began); took > 15*time.Second {
-			t.Errorf("ended after %v", took)
-		}
-		if !again && err != nil {
-			t.Errorf("ended with %v", err)
-		}
+		told++
+		w.loggedTimes("told to end", told)
 	}
+
+	first := start(time.Minute, "")
+	w.readyAt("Kustomization/app", g.commitMap(t, w.namespace, 1))
+	open := slow.shut()
+	defer open()
+	commit := g.commitMap(t, w.namespace, 2)
+	<-slow.held
+	began := time.Now()
+	terminate(first)
+	open()
+	if err := first.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	t.Logf("ended after %v; a pass was let finish", time.Since(began))
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("ended after %v, although nothing was left to do", took)
+	}
+	if holder := w.holder(); holder != "" {
+		t.Errorf("%s still has the lease", holder)
+	}
+	if o := w.get("GitRepository/app"); !strings.Contains(text(o, "status", "artifact", "revision"), commit) {
+		t.Errorf("the result of the pass that was running is lost: %v", o.Object["status"])
+	}
+
+	const grace = 6 * time.Second
+	second := start(grace, "")
+	w.readyAt("Kustomization/app", commit) // long before the lease would be over
+	lost := w.holder()
+	third := start(time.Minute, "/configmaps/")
+	open = slow.shut()
+	defer open()
+	<-slow.held
+	began = time.Now()
+	terminate(second)
+	if err := second.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	t.Logf("ended after %v; a pass was cut off after %v", time.Since(began), grace)
+	if took := time.Since(began); took < grace || took > grace*10/6 {
+		t.Errorf("ended after %v, with a grace of %v", took, grace)
+	}
+	open()
+	began = time.Now()
+	for holder := ""; holder == "" || holder == lost; holder = w.holder() {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("nobody leads: the lease is held by %q", holder)
+		}
+		<-time.After(25 * time.Millisecond)
+	}
+	t.Logf("another one leads after %v", time.Since(began))
+
+	g.commitMap(t, w.namespace, 3)
+	w.logged("a write is held")
+	terminate(third)
+	began = time.Now()
+	if err := third.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := third.Wait(); err == nil {
+		t.Error("ended as if all was done")
+	}
+	t.Logf("ended %v after being told again", time.Since(began))
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("ended %v after being told again", took)
+	}
+}
+
+// holder is who has the lease of the controllers.
+func (w *world) holder() string {
+	w.t.Helper()
+	o, err := w.resource(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}, w.namespace).
+		Get(w.t.Context(), "gitopskit-leader-election", metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text(o, "spec", "holderIdentity")
 }
 
 // TestReadyExpr has one Kustomization wait for another by an expression instead of its conditions, and tells what is
@@ -227,34 +352,84 @@ spec:
 	w.failed("Kustomization/after", "InvalidCELExpression", "<input>:1:")
 }
 
-// TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart.
+// asked asks a process what it is ready as, all the time, and returns every change of the answer.
+func asked(t *testing.T, addr string) (answers func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	add := func(answer string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(all) == 0 || all[len(all)-1] != answer {
+			all = append(all, answer)
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		for ; t.Context().Err() == nil; <-time.After(2 * time.Millisecond) {
+			resp, err := client.Get("http://" + addr + "/readyz")
+			if err != nil {
+				add(err.Error())
+				continue
+			}
+			data, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			add(fmt.Sprint(resp.StatusCode, " ", string(data), err))
+		}
+	}()
+	t.Cleanup(func() { <-ended })
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart,
+// and are ready all the time.
 func TestStoryLeadership(t *testing.T) {
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	faults := &chaos.Faults{}
 	w.config.Wrap(faults.Wrap)
 	o := w.options()
-	o.EnableLeaderElection, o.StorageAddr = true, freeAddr(t)
+	o.EnableLeaderElection, o.StorageAddr, o.HealthAddr = true, freeAddr(t), freeAddr(t)
 	o.LeaderElectionLeaseDuration, o.LeaderElectionRenewDeadline, o.LeaderElectionRetryPeriod = 3*time.Second, 2*time.Second, 300*time.Millisecond
 	first := g.commitMap(t, w.namespace, 1)
 	w.run(all(), o)
 	w.apply(follower, "URL", g.url+"/app")
 	w.readyAt("Kustomization/app", first)
+	answers := asked(t, o.HealthAddr)
+	for len(answers()) == 0 {
+		<-time.After(time.Millisecond)
+	}
 	faults.Set(chaos.Rule{Match: chaos.On("", "/leases/"), Faults: []chaos.Fault{{Kind: chaos.Refused}}})
 	w.logged("leadership lost")
 	second := g.commitMap(t, w.namespace, 2)
 	faults.Set()
 	w.readyAt("Kustomization/app", second)
+	const leader, standby = "200 ok\nrole=leader\n<nil>", "200 ok\nrole=standby\n<nil>"
+	if got := answers(); !slices.Equal(got, []string{leader, standby, leader}) {
+		t.Errorf("ready as %q", got)
+	}
 }
 
 // logged waits until the controllers have logged something.
 func (w *world) logged(what string) {
 	w.t.Helper()
+	w.loggedTimes(what, 1)
+}
+
+// loggedTimes waits until they have logged it a number of times.
+func (w *world) loggedTimes(what string, times int) {
+	w.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; <-time.After(25 * time.Millisecond) {
 		w.logs.mu.Lock()
-		found := strings.Contains(w.logs.buf.String(), what)
+		found := strings.Count(w.logs.buf.String(), what)
 		w.logs.mu.Unlock()
-		if found {
+		if found >= times {
 			return
 		}
 		if time.Now().After(deadline) {

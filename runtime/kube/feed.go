@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -128,7 +129,7 @@ func (c *Controller[T]) seen(o, before any) {
 }
 
 func (c *Controller[T]) set(key client.ObjectKey, spec rt.Spec[client.ObjectKey]) {
-	if err := c.loop.Set(key, spec); err != nil {
+	if err := c.loop.Set(key, spec); err != nil && !errors.Is(err, rt.ErrStopped) {
 		c.options.Log.Error("an object is not reconciled", "object", describe(c.gvk.Kind, key), "error", err)
 	}
 }

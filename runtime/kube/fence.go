@@ -105,6 +105,13 @@ func (f *fence) check() (closed bool) {
 	return f.term.Err() != nil
 }
 
+// leads reports whether this replica is the leader.
+func (f *fence) leads() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.led && !f.check()
+}
+
 // seized closes the fence because another one holds the lease.
 func (f *fence) seized() {
 	f.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +96,18 @@ func (w *world) replicate(name string, config *rest.Config, done <-chan struct{}
 	return r
 }
 
+// role checks what a process is ready as.
+func role(t *testing.T, probes *kube.Probes, want string) {
+	t.Helper()
+	for path, body := range map[string]string{"/readyz": "ok\nrole=" + want + "\n", "/healthz": "ok\n"} {
+		rec := httptest.NewRecorder()
+		probes.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if rec.Code != http.StatusOK || rec.Body.String() != body {
+			t.Errorf("%s: %d %q, want %q", path, rec.Code, rec.Body, body)
+		}
+	}
+}
+
 // TestLeaderPartition cuts the leader off: from the lease alone, so that its other writes would still arrive, and from
 // everything, while a write hangs. The API server sees no write of it after the first one of the next leader.
 func TestLeaderPartition(t *testing.T) {
@@ -121,6 +135,13 @@ func TestLeaderPartition(t *testing.T) {
 			if !second.mgr.GetCache().WaitForCacheSync(t.Context()) || len(maps.Collect(second.controller.All())) != 0 {
 				t.Error("a replica that does not lead tells of objects")
 			}
+			probes := &kube.Probes{}
+			role(t, probes, "standby")
+			probes.Follow(first.mgr)
+			role(t, probes, "leader")
+			standby := &kube.Probes{}
+			standby.Follow(second.mgr)
+			role(t, standby, "standby")
 			first.faults.Set(rule)
 			first.faults.Break()
 			w.until("the second writes", func() bool { n, _ := second.wrote(); return len(n) > 2 })
@@ -128,6 +149,8 @@ func TestLeaderPartition(t *testing.T) {
 				t.Error("the leader does not tell of its object")
 			}
 			w.until("the first is refused", func() bool { _, refused := first.wrote(); return refused > 2 })
+			role(t, probes, "standby")
+			role(t, standby, "leader")
 			first.faults.Set()
 			finish()
 			err := <-first.ended

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -72,11 +73,24 @@ type Program struct {
 }
 
 // Context ends with the first signal that tells the process to end. The second
-// one ends the process at once.
+// one ends the process at once, as if it were not handled.
 func Context() (ctx context.Context, stop context.CancelFunc) {
-	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan os.Signal, 2)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-told:
+			cancel()
+		case <-ctx.Done():
+			return
+		}
+		if second, ok := (<-told).(syscall.Signal); ok { // main ends first, otherwise
+			const killed = 128 // what shells add for a process that a signal has ended
+			os.Exit(killed + int(second))
+		}
+	}()
+	return ctx, func() { signal.Stop(told); cancel() }
 }
 
 // Main runs a program with the flags of the command line until it is told to end.
@@ -131,6 +145,25 @@ func (o *Options) Bind(f *flag.FlagSet) {
 // to; give pods a terminationGracePeriodSeconds of 45.
 const grace = 10 * time.Second
 
+// patience is how long a program goes on after its passes have ended, for what
+// is still to be delivered; moment is how long it does so even if the grace is
+// over.
+const patience, moment = 5 * time.Second, 500 * time.Millisecond
+
+// end returns when what is left to do after the passes must be done: the grace
+// after ctx has ended is for all of it.
+func (o *Options) end(ctx context.Context) func() (context.Context, context.CancelFunc) {
+	var over atomic.Int64
+	context.AfterFunc(ctx, func() { over.Store(time.Now().Add(o.GracefulShutdownTimeout).UnixNano()) })
+	return func() (context.Context, context.CancelFunc) {
+		left := patience
+		if at := over.Load(); at != 0 {
+			left = min(left, time.Until(time.Unix(0, at)))
+		}
+		return context.WithTimeout(context.WithoutCancel(ctx), max(left, moment))
+	}
+}
+
 // Scheme has the kinds of Flux and those of Kubernetes.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
@@ -140,9 +173,16 @@ func Scheme() (*runtime.Scheme, error) {
 
 // Keep runs a program until ctx ends, and begins anew when it has lost the
 // leadership: then another replica works, until this one is elected again.
+// Probes are answered all the time.
 func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+	probes := &kube.Probes{}
+	stop, err := o.probe(ctx, probes)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for {
-		err := Run(ctx, cluster, p, o)
+		err := run(ctx, cluster, p, o, probes)
 		if !errors.Is(err, kube.ErrLeadershipLost) || ctx.Err() != nil {
 			return err
 		}
@@ -150,8 +190,27 @@ func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) erro
 	}
 }
 
-// Run runs a program until ctx ends, or it loses the leadership.
-func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+// probe answers probes until it is stopped.
+func (o *Options) probe(ctx context.Context, probes *kube.Probes) (stop func(), err error) {
+	if o.HealthAddr == "" || o.HealthAddr == "0" {
+		return func() {}, nil
+	}
+	var listen net.ListenConfig
+	l, err := listen.Listen(ctx, "tcp", o.HealthAddr)
+	if err != nil {
+		return nil, fmt.Errorf("-health-addr: %w", err)
+	}
+	server := &http.Server{Handler: probes, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(l) //nolint:errcheck // it is closed
+	}()
+	return func() { server.Close(); <-done }, nil //nolint:errcheck // it ends either way
+}
+
+// run runs a program until ctx ends, or it loses the leadership.
+func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probes *kube.Probes) error {
 	logger, err := o.logger()
 	if err != nil {
 		return err
@@ -160,12 +219,17 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		return err
 	}
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
+	defer context.AfterFunc(ctx, func() {
+		logger.Info("told to end: passes may go on for a while; being told again ends the process at once", "grace", o.GracefulShutdownTimeout.String())
+	})()
+	end := o.end(ctx)
 	cluster = rest.CopyConfig(cluster)
 	cluster.Wrap(observe.Counting)
 	mgr, err := o.manager(ctx, cluster, p)
 	if err != nil {
 		return err
 	}
+	probes.Follow(mgr)
 	cluster = mgr.GetConfig()
 	recorded, err := observe.New(metrics.Registry, &observe.Options{Flux: true})
 	if err != nil {
@@ -202,13 +266,13 @@ func Run(ctx context.Context, cluster *rest.Config, p Program, o *Options) error
 		defer closeStore()
 	}
 	if p.Notifies {
-		done, err := o.notify(ctx, mgr, env, events)
+		done, err := o.notify(ctx, mgr, env, events, end)
 		if err != nil {
 			return err
 		}
 		defer done()
 	}
-	defer events.close()
+	defer events.close(end)
 	for _, kind := range p.Kinds {
 		if err := kind(ctx, env); err != nil {
 			return err
@@ -243,7 +307,8 @@ func (o *Options) manager(ctx context.Context, cluster *rest.Config, p Program) 
 		return nil, err
 	}
 	return o.Manager(ctx, cluster, p.Name, manager.Options{
-		Scheme: s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
+		HealthProbeBindAddress: "0", // Keep answers them
+		Scheme:                 s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
 	})
 }
 
@@ -253,7 +318,7 @@ func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := serve(mgr, o.StorageAddr, s.Handler())
+	addr, err := o.serve(mgr, o.StorageAddr, s.Handler())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.Close())
 	}
@@ -274,7 +339,7 @@ func (o *Options) store(mgr manager.Manager, env *kinds.Env) (func(), error) {
 
 // notify leads events to alerts, takes those of other controllers, and opens
 // webhooks.
-func (o *Options) notify(ctx context.Context, mgr manager.Manager, env *kinds.Env, events *events) (func(), error) {
+func (o *Options) notify(ctx context.Context, mgr manager.Manager, env *kinds.Env, events *events, end func() (context.Context, context.CancelFunc)) (func(), error) {
 	alerts, err := kinds.NewAlerts(ctx, env)
 	if err != nil {
 		return nil, err
@@ -284,17 +349,21 @@ func (o *Options) notify(ctx context.Context, mgr manager.Manager, env *kinds.En
 		if addr == "" || addr == "0" {
 			continue
 		}
-		if _, err := serve(mgr, addr, handler); err != nil {
+		if _, err := o.serve(mgr, addr, handler); err != nil {
 			return nil, err
 		}
 	}
-	return alerts.Close, nil
+	return func() {
+		ctx, cancel := end()
+		defer cancel()
+		alerts.Close(ctx)
+	}, nil
 }
 
 // serve has a manager serve an address while it is the leader, and returns the
 // address. One with port 0 is opened at once, to know it; others only then, so
 // that nobody reaches a replica that does not answer.
-func serve(mgr manager.Manager, addr string, handler http.Handler) (string, error) {
+func (o *Options) serve(mgr manager.Manager, addr string, handler http.Handler) (string, error) {
 	var listen net.ListenConfig
 	var open net.Listener
 	if strings.HasSuffix(addr, ":0") {
@@ -312,16 +381,19 @@ func serve(mgr manager.Manager, addr string, handler http.Handler) (string, erro
 				return err
 			}
 		}
-		return serveOn(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, l)
+		return serveOn(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, l, o.GracefulShutdownTimeout)
 	}))
 }
 
-// serveOn serves until ctx ends.
-func serveOn(ctx context.Context, server *http.Server, l net.Listener) error {
+// serveOn serves until ctx ends; requests that are under way then may go on for
+// the grace.
+func serveOn(ctx context.Context, server *http.Server, l net.Listener, grace time.Duration) error {
 	stop := context.AfterFunc(ctx, func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		server.Shutdown(end) //nolint:errcheck // it ends either way
+		if server.Shutdown(end) != nil {
+			server.Close() //nolint:errcheck // it ends either way
+		}
 	})
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -129,17 +129,20 @@ func (e *events) send(_ context.Context, obj client.Object, event kube.Event) {
 	}
 }
 
-// close delivers what is left, for a few seconds. Nothing may be sent any more.
-func (e *events) close() {
+// close delivers what is left, until the end. Nothing may be sent any more.
+func (e *events) close(end func() (context.Context, context.CancelFunc)) {
+	ctx, cancel := end()
+	defer cancel()
 	if e.alerts != nil {
 		close(e.alerts)
-		<-e.done
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+		}
 	}
 	if e.bus == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
 	left, err := e.bus.Close(ctx)
 	for _, d := range left {
 		e.recorded.Dropped(d.Event.InvolvedObject.Kind, "closed")

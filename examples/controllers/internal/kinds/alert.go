@@ -165,12 +165,10 @@ func (a *Alerts) forget(_ context.Context, seen map[types.UID]bool) {
 	}
 }
 
-// Close delivers what is left, until a few seconds have passed.
-func (a *Alerts) Close() {
+// Close delivers what is left, until ctx ends.
+func (a *Alerts) Close(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
 	var wait sync.WaitGroup
 	for uid, way := range a.known {
 		wait.Go(func() {
