@@ -21,7 +21,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/kube"
 )
 
-var unrelated = flag.Int("kube.unrelated", 2000, "how many Secrets that nothing refers to are created")
+var unrelated = flag.Int("kube.unrelated", 1000, "how many Secrets that nothing refers to are created")
 
 // heap is what is in use after a collection.
 func heap() uint64 {
@@ -32,13 +32,13 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestUnrelatedSecrets creates Secrets that nothing refers to, beside one that is: not even their metadata, of 8 KiB
+// TestUnrelatedSecrets creates Secrets that nothing refers to, beside one that is: not even their metadata, of 16 KiB
 // each, is kept. It runs alone: all that the process keeps counts. The Secret that is referred to still begins passes,
 // until nothing refers to it any more.
 func TestUnrelatedSecrets(t *testing.T) {
 	w, tap := byName(t)
 	secret := func(name string) *corev1.Secret {
-		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace, Annotations: map[string]string{"large": strings.Repeat("x", 8<<10)}}}
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace, Annotations: map[string]string{"large": strings.Repeat("x", 16<<10)}}}
 	}
 	used := secret("used")
 	if err := w.client.Create(t.Context(), used); err != nil {

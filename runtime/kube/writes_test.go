@@ -88,7 +88,7 @@ func TestWritesOfAPass(t *testing.T) {
 		}
 		return n
 	}
-	w.create("app", func(k *kustomizev1.Kustomization) { k.Spec.Interval.Duration = 100 * time.Millisecond })
+	w.create("app", func(k *kustomizev1.Kustomization) { k.Spec.Interval.Duration = 30 * time.Millisecond })
 	w.eventually("app", "ready", ready)
 	before := writes()
 	if before != 2 {
