@@ -91,7 +91,10 @@ func (l *Loop[K]) begin(it *item[K], a *activity[K], now int64) {
 	if it.more != nil {
 		a.version = it.more.version
 	}
-	a.passToken, a.passForce, a.token, a.force = a.token, a.force, "", false
+	if a.token == "" {
+		a.token = a.passToken // of a pass that this one takes the place of
+	}
+	a.passToken, a.passForce, a.token, a.force = a.token, a.passForce || a.force, "", false
 	if a.next != nil {
 		a.tickets = append(a.tickets, a.next)
 		a.next = nil
@@ -183,7 +186,7 @@ func (l *Loop[K]) settleDown(it *item[K]) {
 func (l *Loop[K]) answerPass(it *item[K], err error) {
 	a := it.act
 	tickets := a.tickets
-	a.tickets = nil
+	a.tickets, a.passToken, a.passForce = nil, "", false
 	l.answer(it, tickets, err)
 }
 
@@ -321,7 +324,7 @@ func (l *Loop[K]) land(ctx context.Context, it *item[K], a *activity[K], r Resul
 	}
 	a.underway = false
 	tickets := a.tickets
-	a.tickets = nil
+	a.tickets, a.passToken, a.passForce = nil, "", false
 	dropped := l.drops(it, a, r)
 	switch {
 	case dropped:

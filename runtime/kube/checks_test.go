@@ -281,7 +281,11 @@ func TestManyConsumers(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.until("all consumers", func() bool { return passed(1) })
-	t.Logf("%d consumers after %v", n-2, time.Since(began))
+	took := time.Since(began)
+	t.Logf("%d consumers after %v", n-2, took)
+	if took > 5*time.Second { // without events they would look every 30 s
+		t.Errorf("the consumers of a new revision began after %v", took)
+	}
 	if w.logic.count("app-0") != 0 || w.logic.count("app-1") != 0 {
 		t.Error("a member of the cycle was reconciled")
 	}
@@ -292,6 +296,8 @@ func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	applied, interrupted := "", 0
+	var when time.Time // of applied
+	var took []time.Duration
 	w := newWorld(t, nil, lag(5*time.Second))
 	w.logic.set(func(ctx context.Context, k *kustomizev1.Kustomization, p *kube.Pass) kube.Result {
 		cm := &corev1.ConfigMap{}
@@ -306,7 +312,7 @@ func TestInterrupted(t *testing.T) {
 		if p.Interrupted != "" {
 			interrupted++
 		}
-		applied = cm.Data["revision"]
+		applied, when = cm.Data["revision"], time.Now()
 		k.Status.LastAttemptedRevision = applied
 		return kube.Wait("Progressing", "health of "+applied)
 	})
@@ -319,10 +325,19 @@ func TestInterrupted(t *testing.T) {
 	for i := range *rounds {
 		want := fmt.Sprintf("r%d", i)
 		source.Data["revision"] = want
+		began := time.Now()
 		if err := w.client.Update(t.Context(), source); err != nil {
 			t.Fatal(err)
 		}
 		w.until("revision "+want, func() bool { return at() == want })
+		mu.Lock()
+		took = append(took, when.Sub(began))
+		mu.Unlock()
+	}
+	slices.Sort(took)
+	t.Logf("a new revision is applied after %v, at most %v", took[len(took)/2], took[len(took)-1])
+	if took[len(took)/2] > time.Second {
+		t.Errorf("half of the new revisions were applied after more than %v", took[len(took)/2])
 	}
 	k := w.eventually("app", "last revision", func(k *kustomizev1.Kustomization) bool {
 		return k.Status.LastAttemptedRevision == fmt.Sprintf("r%d", *rounds-1)

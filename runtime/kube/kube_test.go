@@ -64,6 +64,7 @@ type world struct {
 	config    *rest.Config
 	logic     *logic
 	control   *kube.Controller[*kustomizev1.Kustomization]
+	stop      func() // ends the controller before the test is over
 	events    chan string
 
 	mu       sync.Mutex
@@ -163,7 +164,12 @@ func install(t *testing.T, config *rest.Config) {
 
 func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization]), configure ...func(*rest.Config)) *world {
 	t.Helper()
-	env := testenv.Start(t)
+	return newWorldIn(t, testenv.Start(t), change, configure...)
+}
+
+// newWorldIn is newWorld in a cluster that is already there.
+func newWorldIn(t *testing.T, env *testenv.Env, change func(*kube.Options[*kustomizev1.Kustomization]), configure ...func(*rest.Config)) *world {
+	t.Helper()
 	config := rest.CopyConfig(env.Config())
 	config.QPS = -1
 	install(t, config)
@@ -173,7 +179,7 @@ func newWorld(t *testing.T, change func(*kube.Options[*kustomizev1.Kustomization
 		f(config)
 	}
 	w.config = config
-	w.control = w.run(w.logic, change)
+	w.control, w.stop = w.run(w.logic, change)
 	w.client = w.newClient(env.Config())
 	return w
 }
@@ -186,8 +192,8 @@ func (w *world) beside(change func(*kube.Options[*kustomizev1.Kustomization])) *
 	return l
 }
 
-// run runs a controller until the test is over.
-func (w *world) run(l *logic, change func(*kube.Options[*kustomizev1.Kustomization])) *kube.Controller[*kustomizev1.Kustomization] {
+// run runs a controller until the test is over, or stop is called.
+func (w *world) run(l *logic, change func(*kube.Options[*kustomizev1.Kustomization])) (control *kube.Controller[*kustomizev1.Kustomization], stop func()) {
 	w.t.Helper()
 	mgr, err := kube.NewManager(w.config, manager.Options{
 		Scheme: testScheme(w.t), Metrics: metricsserver.Options{BindAddress: "0"},
@@ -200,21 +206,22 @@ func (w *world) run(l *logic, change func(*kube.Options[*kustomizev1.Kustomizati
 	if change != nil {
 		change(&opts)
 	}
-	control, err := kube.Add(w.t.Context(), mgr, l, opts)
+	control, err = kube.Add(w.t.Context(), mgr, l, opts)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
-	w.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			w.t.Error(err)
 		}
 		mgr.GetHTTPClient().CloseIdleConnections()
 	})
-	return control
+	w.t.Cleanup(stop)
+	return control, stop
 }
 
 func (w *world) options() kube.Options[*kustomizev1.Kustomization] {

@@ -55,6 +55,9 @@ func (l *lenient) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// WrappedRoundTripper lets the client library find what it wraps.
+func (l *lenient) WrappedRoundTripper() http.RoundTripper { return l.next }
+
 // mended is the body of an answer, value by value: one object or list, or the
 // events of a watch.
 type mended struct {
