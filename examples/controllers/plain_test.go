@@ -42,7 +42,7 @@ func TestPlainHTTP(t *testing.T) {
 		t.Errorf("%d requests without TLS", n)
 	}
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	if err := app.Run(t.Context(), w.config, all(), o); err == nil || !strings.Contains(err.Error(), "HTTPS_PROXY") {
+	if err := app.Keep(t.Context(), w.config, all(), o); err == nil || !strings.Contains(err.Error(), "HTTPS_PROXY") {
 		t.Errorf("a proxy without TLS: %v", err)
 	}
 }

@@ -410,8 +410,14 @@ func TestStoryLeadership(t *testing.T) {
 	second := g.commitMap(t, w.namespace, 2)
 	faults.Set()
 	w.readyAt("Kustomization/app", second)
+	faults.Set(chaos.Rule{Faults: []chaos.Fault{{Kind: chaos.Refused}}}) // everything
+	faults.Break()
+	w.loggedTimes("begin anew", 4) // which goes wrong, again and again
+	third := g.commitMap(t, w.namespace, 3)
+	faults.Set()
+	w.readyAt("Kustomization/app", third)
 	const leader, standby = "200 ok\nrole=leader\n<nil>", "200 ok\nrole=standby\n<nil>"
-	if got := answers(); !slices.Equal(got, []string{leader, standby, leader}) {
+	if got := answers(); !slices.Equal(got, []string{leader, standby, leader, standby, leader}) {
 		t.Errorf("ready as %q", got)
 	}
 }

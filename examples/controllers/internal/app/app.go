@@ -40,6 +40,7 @@ import (
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
 	"github.com/gitopskit/gitopskit/notify"
 	"github.com/gitopskit/gitopskit/notify/receiver"
+	rt "github.com/gitopskit/gitopskit/runtime"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/kube/flags"
 	"github.com/gitopskit/gitopskit/runtime/observe"
@@ -172,21 +173,40 @@ func Scheme() (*runtime.Scheme, error) {
 }
 
 // Keep runs a program until ctx ends, and begins anew when it has lost the
-// leadership: then another replica works, until this one is elected again.
-// Probes are answered all the time.
+// leadership, as often as it takes: then another replica works, until this one
+// is elected again. Probes are answered all the time. A program whose passes do
+// not end is not begun anew beside them.
 func Keep(ctx context.Context, cluster *rest.Config, p Program, o *Options) error {
+	logger, err := o.logger()
+	if err != nil {
+		return err
+	}
 	probes := &kube.Probes{}
 	stop, err := o.probe(ctx, probes)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	lost, failed := false, 0
 	for {
 		err := run(ctx, cluster, p, o, probes)
-		if !errors.Is(err, kube.ErrLeadershipLost) || ctx.Err() != nil {
+		stuck := (*rt.StuckError)(nil)
+		switch {
+		case err == nil, ctx.Err() != nil, errors.As(err, &stuck):
 			return err
+		case errors.Is(err, kube.ErrLeadershipLost):
+			lost, failed = true, 0
+		case !lost:
+			return err
+		default: // the API server cannot be reached, perhaps: that is how leaderships are lost
+			failed++
 		}
-		log.Log.Info("begin anew", "cause", err.Error())
+		logger.Info("begin anew", "cause", err.Error())
+		select {
+		case <-time.After(rt.Backoff{Max: time.Minute}.Delay(failed)):
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 
