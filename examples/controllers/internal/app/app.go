@@ -132,7 +132,7 @@ type Options struct {
 
 // Bind defines the flags.
 func (o *Options) Bind(f *flag.FlagSet) {
-	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace, Namespace: os.Getenv("RUNTIME_NAMESPACE")})
+	o.Flags.Bind(f, &flags.Defaults{GracefulShutdownTimeout: grace, Namespace: os.Getenv("RUNTIME_NAMESPACE"), Gates: gateDefaults()})
 	f.StringVar(&o.StoragePath, "storage-path", "/data", "where artifacts are kept")
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
@@ -235,7 +235,7 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 	if err != nil {
 		return err
 	}
-	if err := o.proxies(os.Getenv); err != nil {
+	if err := errors.Join(o.proxies(os.Getenv), o.checkGates()); err != nil {
 		return err
 	}
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))

@@ -131,7 +131,9 @@ func depends[T kube.Object](e *Env, refs func(T) []meta.DependencyReference, mor
 		key, about := client.ObjectKeyFromObject(dep), "dependency "+client.ObjectKeyFromObject(dep).String()
 		for _, ref := range refs(o) {
 			if or(ref.Namespace, o.GetNamespace()) == key.Namespace && ref.Name == key.Name && ref.ReadyExpr != "" {
-				return in(about, e.Expressions.Ready(ctx, ref.ReadyExpr, o, dep))
+				if err := in(about, e.Expressions.Ready(ctx, ref.ReadyExpr, o, dep)); err != nil || !e.Flags.FeatureGates["AdditiveCELDependencyCheck"] {
+					return err
+				}
 			}
 		}
 		if !status.IsReady(dep) {
