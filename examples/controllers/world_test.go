@@ -181,15 +181,15 @@ func (w *world) resource(gvk schema.GroupVersionKind, namespace string) dynamic.
 // kind finds the newest version of a kind by its name.
 func (w *world) kind(name string) schema.GroupVersionKind {
 	w.t.Helper()
-	for _, group := range []string{"source.toolkit", "kustomize.toolkit", "helm.toolkit", "notification.toolkit", "image.toolkit", "source.extensions"} {
-		if m, err := w.mapper.RESTMapping(schema.GroupKind{Group: group + ".fluxcd.io", Kind: name}); err == nil {
-			return m.GroupVersionKind
+	const toolkit = ".toolkit.fluxcd.io"
+	for tries := 100; tries > 0; tries-- { // a definition is served a moment after it is established
+		for _, group := range []string{"source" + toolkit, "kustomize" + toolkit, "helm" + toolkit, "notification" + toolkit, "image" + toolkit, "source.extensions.fluxcd.io", "", "apps", "batch"} {
+			if m, err := w.mapper.RESTMapping(schema.GroupKind{Group: group, Kind: name}); err == nil {
+				return m.GroupVersionKind
+			}
 		}
-	}
-	for _, group := range []string{"", "apps", "batch"} {
-		if m, err := w.mapper.RESTMapping(schema.GroupKind{Group: group, Kind: name}); err == nil {
-			return m.GroupVersionKind
-		}
+		<-time.After(100 * time.Millisecond)
+		meta.MaybeResetRESTMapper(w.mapper)
 	}
 	w.t.Fatalf("there is no kind %s", name)
 	return schema.GroupVersionKind{}

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +69,11 @@ func TestFaults(t *testing.T) {
 			w.until("quiet", func() bool { return w.logic.count(c.name) >= c.passes })
 			if got, patches := w.logic.count(c.name), faults.Requests("PATCH", "/kustomizations/"+c.name+"/status"); got != c.passes || patches != c.patches {
 				t.Errorf("%d passes, %d writes of the status; want %d and %d", got, patches, c.passes, c.patches)
+			}
+			for key, s := range w.control.All() {
+				if key.Name == c.name && c.fault.Kind == chaos.Conflict && c.times < 3 && s.Passes != c.passes {
+					t.Errorf("%d passes, with those that came to nothing", s.Passes)
+				}
 			}
 		})
 	}
@@ -163,5 +172,52 @@ func TestWeather(t *testing.T) {
 	t.Logf("%d states, faults %v", states.Load(), faults.Counts())
 	for _, v := range wrong {
 		t.Error(v)
+	}
+}
+
+// A status that the API server will never take is told by an event, once, and what it says is not told as if it had
+// been written.
+func TestStatusRefused(t *testing.T) {
+	t.Parallel()
+	var refuses atomic.Bool
+	var refused atomic.Int64
+	w := newWorld(t, nil, func(config *rest.Config) {
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return tripper(func(req *http.Request) (*http.Response, error) {
+				if !refuses.Load() || req.Method != http.MethodPatch || !strings.HasSuffix(req.URL.Path, "/status") {
+					return next.RoundTrip(req)
+				}
+				refused.Add(1)
+				const answer = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","message":"status.x: too long","code":422}`
+				return &http.Response{
+					StatusCode: http.StatusUnprocessableEntity, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: req,
+				}, nil
+			})
+		})
+	})
+	w.create("app", nil)
+	w.eventually("app", "ready", ready)
+	for len(w.events) > 0 {
+		<-w.events
+	}
+	w.logic.set(func(context.Context, *kustomizev1.Kustomization, *kube.Pass) kube.Result {
+		return kube.Fail("Broken", errors.New("the new spec is wrong"))
+	})
+	refuses.Store(true)
+	w.update("app", func(k *kustomizev1.Kustomization) { k.Spec.Path = "./new" })
+	w.until("it is refused again", func() bool { return refused.Load() > 2 })
+	if e := <-w.events; !strings.Contains(e, "app true StatusRefused") || !strings.Contains(e, "the new spec is wrong") || !strings.Contains(e, "too long") {
+		t.Error(e)
+	}
+	if len(w.events) > 0 {
+		t.Errorf("%s is told, too", <-w.events)
+	}
+	refuses.Store(false)
+	w.eventually("app", "told", func(k *kustomizev1.Kustomization) bool {
+		c := status.Get(k, status.Ready)
+		return c != nil && c.Message == "the new spec is wrong"
+	})
+	if e := <-w.events; !strings.Contains(e, "app true Broken") {
+		t.Error(e)
 	}
 }

@@ -83,7 +83,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (
 			return wait
 		}
 	}
-	if err := c.claim(ctx, obj, deleting); err != nil {
+	if obj, err = c.claim(ctx, obj, deleting); err != nil {
 		return c.trouble(p, "the finalizer was not written", err)
 	}
 	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
@@ -252,30 +252,30 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	err := w.write(ctx, obj, w.requests.change(observed))
-	if err := client.IgnoreNotFound(err); err != nil { // where it is gone there is nobody to tell
+	if client.IgnoreNotFound(err) != nil {
+		if refused(err) && pass.Attempt == 0 { // trying again is of no use, so that only an event can tell
+			pass.Event(Event{Warning: true, Reason: "StatusRefused", Message: "the API server refuses the status, which says " + result.outcome.Message + ": " + err.Error()})
+		}
 		return c.trouble(pass.Pass, "the status was not written", err)
 	}
-	if !quiet {
+	if err == nil && !quiet { // where it is gone there is nobody to tell
 		c.tell(pass, was, status.Get(obj, status.Ready), result)
 	}
 	return result.loop()
 }
 
 // claim puts the finalizer on an object.
-func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) error {
-	if c.options.Finalizer == "" || deleting || controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
-		return nil
+// It returns the object as it is then.
+func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) (T, error) {
+	if c.options.Finalizer == "" || deleting {
+		return obj, nil
 	}
-	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
-	controllerutil.AddFinalizer(obj, c.options.Finalizer)
-	return c.patch(ctx, base, obj)
+	return c.mark(ctx, obj, controllerutil.AddFinalizer)
 }
 
 // free takes the finalizer off an object.
 func (c *Controller[T]) free(ctx context.Context, p rt.Pass[client.ObjectKey], obj T) rt.Result {
-	base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
-	controllerutil.RemoveFinalizer(obj, c.options.Finalizer)
-	if err := client.IgnoreNotFound(c.patch(ctx, base, obj)); err != nil {
+	if _, err := c.mark(ctx, obj, controllerutil.RemoveFinalizer); client.IgnoreNotFound(err) != nil {
 		return c.trouble(p, "the finalizer was not removed", err)
 	}
 	return rt.OK()

@@ -13,8 +13,12 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/status"
 )
 
-// writeTimeout bounds one write of a status.
-const writeTimeout = 30 * time.Second
+const (
+	// writeTimeout bounds one write of a status.
+	writeTimeout = 30 * time.Second
+	// tries is how often a write is made when others write at the same time.
+	tries = 3
+)
 
 // read returns a copy of an object from the cache, or of our own last write if
 // the cache is behind.
@@ -73,6 +77,35 @@ func (c *Controller[T]) patch(ctx context.Context, base, obj T) error {
 	return nil
 }
 
+// mark changes the finalizers of an object, if that is still to be done. If the
+// object has changed meanwhile, it is done on top of that, and the newer one is
+// returned; unless that is being deleted, which makes for another pass.
+func (c *Controller[T]) mark(ctx context.Context, obj T, change func(client.Object, string) bool) (T, error) {
+	for try := 1; ; try++ {
+		base := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
+		if !change(obj, c.options.Finalizer) {
+			return obj, nil
+		}
+		err := c.patch(ctx, base, obj)
+		if !apierrors.IsConflict(err) || try >= tries {
+			return obj, err
+		}
+		fresh := c.make()
+		if err := c.reader.Get(ctx, client.ObjectKeyFromObject(obj), fresh); err != nil {
+			return obj, err
+		}
+		if fresh.GetUID() != obj.GetUID() || (fresh.GetDeletionTimestamp() == nil) != (obj.GetDeletionTimestamp() == nil) {
+			return obj, err
+		}
+		obj = fresh
+	}
+}
+
+// refused reports whether the API server will never take what was sent.
+func refused(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
 // writer writes the status of an object, at most what has changed.
 type writer[T Object] struct {
 	c        *Controller[T]
@@ -94,7 +127,6 @@ func (w *writer[T]) first() T {
 // object has changed there meanwhile, the write is repeated on top of that.
 func (w *writer[T]) write(ctx context.Context, obj T, change status.Change) error {
 	base, lock := w.before, w.before.GetResourceVersion()
-	const tries = 3
 	for try := 1; ; try++ {
 		patch, err := status.Diff(base, obj, change, lock)
 		if err != nil || patch == nil {
