@@ -1,9 +1,11 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -190,9 +192,18 @@ type StuckError struct {
 	Keys []string
 	// After is how long Run waited for them.
 	After time.Duration
+	// Stacks are the stacks of all goroutines, as text, 1 MiB at most: they show where the passes are.
+	Stacks []byte
 }
 
 func (e *StuckError) Error() string {
 	return fmt.Sprintf("runtime: passes still running %v after the stop: %s: they must return when their context ends",
 		e.After, strings.Join(e.Keys, ", "))
+}
+
+// stacks returns those of all goroutines.
+func stacks() []byte {
+	const most = 1 << 20
+	buf := make([]byte, most)
+	return bytes.Clone(buf[:runtime.Stack(buf, true)])
 }

@@ -202,7 +202,7 @@ func (l *Loop[K]) stuck() error {
 		}
 	}
 	slices.Sort(keys)
-	return &StuckError{Keys: keys, After: 2 * l.opts.Grace}
+	return &StuckError{Keys: keys, After: 2 * l.opts.Grace, Stacks: stacks()}
 }
 
 // leave is the last thing a goroutine of the loop does.

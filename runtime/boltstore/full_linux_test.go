@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("BOLTSTORE_TEST_FULL"); path != "" {
 		os.Exit(fillDisk(path))
 	}
+	if name := os.Getenv("BOLTSTORE_TEST_LOOP"); name != "" {
+		os.Exit(troubled(name, os.Getenv("BOLTSTORE_TEST_PATH")))
+	}
 	goleak.VerifyTestMain(m)
 }
 
