@@ -159,8 +159,9 @@ type Controller[T Object] struct {
 	fence   *fence
 	leads   atomic.Bool // it runs
 
-	index *index
-	names *names
+	observer *observer
+	index    *index
+	names    *names
 	// referring keeps the index and the watches by name together
 	referring sync.Mutex
 	mu        sync.Mutex
@@ -183,8 +184,9 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 	}
 	c := &Controller[T]{
 		client: mgr.GetClient(), reader: mgr.GetAPIReader(), logic: logic, options: opts.withDefaults(), fence: fenceOf(mgr),
-		make:  func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
-		index: newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
+		make:     func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
+		observer: newObserver(opts.Observe, opts.withDefaults().Log),
+		index:    newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
 		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]parked{},
 	}
 	var err error
@@ -196,7 +198,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 		passes = opts.Wrap(passes)
 	}
 	c.loop, err = rt.New(passes, &rt.Options[client.ObjectKey]{
-		Workers: opts.Workers, Grace: opts.Grace, Jitter: opts.Jitter, Observe: c.observe, Log: c.options.Log,
+		Workers: opts.Workers, Grace: opts.Grace, Jitter: opts.Jitter, Observe: c.observer.pass, Log: c.options.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
@@ -313,12 +315,6 @@ func (c *Controller[T]) All() iter.Seq2[client.ObjectKey, rt.State] {
 	}
 }
 
-func (c *Controller[T]) observe(o rt.Observation[client.ObjectKey]) {
-	if c.options.Observe != nil {
-		c.options.Observe(o)
-	}
-}
-
 // forget drops what is known of an object that does not exist any more.
 func (c *Controller[T]) forget(key client.ObjectKey) {
 	c.mu.Lock()
@@ -329,7 +325,6 @@ func (c *Controller[T]) forget(key client.ObjectKey) {
 	delete(c.settling, key)
 	delete(c.parked, key)
 	c.mu.Unlock()
-	c.observe(rt.Observation[client.ObjectKey]{Key: key, State: rt.State{Phase: rt.PhaseGone}})
 }
 
 // describe names an object in messages.

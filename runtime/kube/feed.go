@@ -159,8 +159,9 @@ func (c *Controller[T]) gone(o any) {
 	}
 	key := client.ObjectKeyFromObject(obj)
 	c.refer(key, nil)
-	c.loop.Delete(key)
+	ticket := c.loop.Delete(key)
 	c.forget(key)
+	c.observer.dropped(key, ticket)
 	c.release(key)
 }
 
