@@ -79,6 +79,7 @@ func TestRestart(t *testing.T) {
 				}
 			})
 		}, ok)
+		synctest.Wait() // for what AfterFunc has begun, which the race detector sees then
 		slices.Sort(j.lines)
 		j.want(t, "0s 7 changed", "0s 77 changed", "0s 777 changed")
 		for i := range keys {

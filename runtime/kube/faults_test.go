@@ -35,7 +35,7 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	w, faults := faulty(t, nil)
 	statusOf, finalizerOf := func(name string) []string { return []string{"/kustomizations/" + name + "/status"} }, func(name string) []string { return []string{"/kustomizations/" + name} }
-	for i, c := range []struct {
+	cases := []struct {
 		name            string
 		path            func(string) []string
 		fault           chaos.Fault
@@ -56,26 +56,32 @@ func TestFaults(t *testing.T) {
 		{"finalizer-lost", finalizerOf, chaos.Fault{Kind: chaos.Lost}, 1, 1, 1},
 		{"finalizer-conflict", finalizerOf, chaos.Fault{Kind: chaos.Conflict}, 2, 1, 1},
 		{"finalizer-internal", finalizerOf, chaos.Fault{Kind: chaos.Internal}, 2, 1, 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w.t = t
-			match := chaos.On("PATCH", c.path(c.name)...)
-			faults.Set(chaos.Rule{Match: match, Times: c.times, Faults: []chaos.Fault{c.fault}})
-			w.create(c.name, func(k *kustomizev1.Kustomization) { k.Spec.Path = fmt.Sprintf("./%d", i) })
-			w.eventually(c.name, "ready", ready)
-			marker := c.name + "-marker" // once it is ready, too, nothing more is to come
-			w.create(marker, nil)
-			w.eventually(marker, "ready", ready)
-			w.until("quiet", func() bool { return w.logic.count(c.name) >= c.passes })
-			if got, patches := w.logic.count(c.name), faults.Requests("PATCH", "/kustomizations/"+c.name+"/status"); got != c.passes || patches != c.patches {
-				t.Errorf("%d passes, %d writes of the status; want %d and %d", got, patches, c.passes, c.patches)
+	}
+	var rules []chaos.Rule
+	for _, c := range cases {
+		rules = append(rules, chaos.Rule{Match: chaos.On("PATCH", c.path(c.name+"-x")...), Times: c.times, Faults: []chaos.Fault{c.fault}})
+	}
+	faults.Set(rules...)
+	for i, c := range cases { // beside each other, since most of the time is pauses
+		w.create(c.name+"-x", func(k *kustomizev1.Kustomization) { k.Spec.Path = fmt.Sprintf("./%d", i) })
+	}
+	for _, c := range cases {
+		name := c.name + "-x" // none begins with another
+		w.eventually(name, c.name+": ready", ready)
+		w.until("quiet", func() bool { return w.logic.count(name) >= c.passes })
+	}
+	w.create("marker", nil) // once it is ready, too, nothing more is to come
+	w.eventually("marker", "ready", ready)
+	for _, c := range cases {
+		name := c.name + "-x"
+		if got, patches := w.logic.count(name), faults.Requests("PATCH", "/kustomizations/"+name+"/status"); got != c.passes || patches != c.patches {
+			t.Errorf("%s: %d passes, %d writes of the status; want %d and %d", c.name, got, patches, c.passes, c.patches)
+		}
+		for key, s := range w.control.All() {
+			if key.Name == name && c.fault.Kind == chaos.Conflict && c.times < 3 && s.Passes != c.passes {
+				t.Errorf("%s: %d passes, with those that came to nothing", c.name, s.Passes)
 			}
-			for key, s := range w.control.All() {
-				if key.Name == c.name && c.fault.Kind == chaos.Conflict && c.times < 3 && s.Passes != c.passes {
-					t.Errorf("%d passes, with those that came to nothing", s.Passes)
-				}
-			}
-		})
+		}
 	}
 }
 

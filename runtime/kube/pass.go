@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,11 +43,14 @@ type Pass struct {
 	record func(ctx context.Context) error
 	told   bool
 	was    *metav1.Condition // Ready before the waits of this pass
+	hidden []string          // see Conceal
+	mask   *strings.Replacer // made of hidden
 }
 
 // Event tells about the object. See [Options.Event].
 func (p *Pass) Event(e Event) {
 	p.told = true
+	e.Message = p.conceal(e.Message)
 	p.event(e)
 }
 
@@ -93,9 +97,12 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (
 	p.Force = requests.force
 	pass := &Pass{
 		Pass: p, Began: time.Now(), Deadline: c.deadline(p, schedule.Timeout), Suspended: schedule.Suspend,
-		Reset:  requests.reset,
-		event:  func(e Event) { c.options.Event(ctx, obj, e) },
-		record: func(ctx context.Context) error { return w.write(ctx, obj, status.Change{}) },
+		Reset: requests.reset,
+		event: func(e Event) { c.options.Event(ctx, obj, e) },
+	}
+	pass.record = func(ctx context.Context) error {
+		pass.concealConditions(obj)
+		return w.write(ctx, obj, status.Change{})
 	}
 	pass.Interrupted, pass.was = c.unpark(p)
 	invalid := schedule.validate()
@@ -220,7 +227,8 @@ func (c *Controller[T]) call(ctx context.Context, obj T, pass *Pass, deleting bo
 	if deleting {
 		step = c.logic.Finalize
 	}
-	result := step(ctx, obj, pass)
+	result := pass.concealed(step(ctx, obj, pass))
+	pass.concealConditions(obj)
 	switch {
 	case !result.made:
 		return Fail(status.ReasonFailed, errNoResult)

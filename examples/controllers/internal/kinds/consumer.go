@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/runtime/kube"
@@ -254,4 +255,31 @@ func or(s, otherwise string) string {
 		return otherwise
 	}
 	return s
+}
+
+// conceal has the data of a Secret told nowhere, neither as a whole nor by the
+// values that it holds as YAML.
+func conceal(pass *kube.Pass, data map[string][]byte) {
+	for _, text := range data {
+		pass.Conceal(string(text))
+		var content any
+		if yaml.Unmarshal(text, &content) == nil {
+			concealIn(pass, content)
+		}
+	}
+}
+
+func concealIn(pass *kube.Pass, content any) {
+	switch v := content.(type) {
+	case map[string]any:
+		for _, value := range v {
+			concealIn(pass, value)
+		}
+	case []any:
+		for _, value := range v {
+			concealIn(pass, value)
+		}
+	default:
+		pass.Conceal(fmt.Sprint(v))
+	}
 }

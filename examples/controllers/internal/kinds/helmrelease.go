@@ -77,7 +77,7 @@ func (r *helmRelease) Reconcile(ctx context.Context, o *helmv2.HelmRelease, pass
 	if err != nil {
 		return kube.Fail("ArtifactFailed", outside{err})
 	}
-	values, err := r.values(ctx, o)
+	values, err := r.values(ctx, o, pass)
 	if err != nil {
 		return kube.Fail("ValuesError", err)
 	}

@@ -36,7 +36,7 @@ func (r *helmRelease) refused(o *helmv2.HelmRelease) error {
 }
 
 // values composes those of the spec and of what it refers to.
-func (r *helmRelease) values(ctx context.Context, o *helmv2.HelmRelease) (map[string]any, error) {
+func (r *helmRelease) values(ctx context.Context, o *helmv2.HelmRelease, pass *kube.Pass) (map[string]any, error) {
 	refs, err := form[[]helm.Reference](o.Spec.ValuesFrom)
 	if err != nil {
 		return nil, err
@@ -45,6 +45,9 @@ func (r *helmRelease) values(ctx context.Context, o *helmv2.HelmRelease) (map[st
 		data, err := r.env.data(ctx, kind, o.Namespace, name)
 		if apierrors.IsNotFound(err) {
 			err = fs.ErrNotExist
+		}
+		if kind == "Secret" {
+			conceal(pass, data)
 		}
 		return data, err
 	}, o.GetValues(), refs...)

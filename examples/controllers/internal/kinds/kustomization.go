@@ -74,7 +74,7 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 	if dir := path.Clean("./" + o.Spec.Path); !isDir(content, dir) {
 		return kube.Fail("ArtifactFailed", fmt.Errorf("kustomization path not found: the artifact of %s has no directory %q", artifact.Revision, dir))
 	}
-	objects, err := r.build(ctx, o, content)
+	objects, err := r.build(ctx, o, pass, content)
 	if err != nil {
 		return kube.Fail("BuildFailed", outside{err}) // the tree may change, and so may what it is built with
 	}

@@ -37,7 +37,7 @@ func (r *kustomization) refused(o *kustomizev1.Kustomization) error {
 }
 
 // build turns the artifact into objects.
-func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization, tree fs.FS) ([]*unstructured.Unstructured, error) {
+func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, tree fs.FS) ([]*unstructured.Unstructured, error) {
 	var keys *sops.Keys
 	if d := o.Spec.Decryption; d != nil {
 		data, err := r.env.secret(ctx, o.Namespace, d.SecretRef)
@@ -61,7 +61,7 @@ func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization,
 		return nil, err
 	}
 	if post := o.Spec.PostBuild; post != nil {
-		vars, err := r.variables(ctx, o.Namespace, post)
+		vars, err := r.variables(ctx, o.Namespace, post, pass)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func buildOptions(o *kustomizev1.Kustomization) (*kustomize.Options, error) {
 }
 
 // variables are those of the spec and of what it refers to; later ones win.
-func (r *kustomization) variables(ctx context.Context, namespace string, post *kustomizev1.PostBuild) (map[string]string, error) {
+func (r *kustomization) variables(ctx context.Context, namespace string, post *kustomizev1.PostBuild, pass *kube.Pass) (map[string]string, error) {
 	vars := map[string]string{}
 	for _, ref := range post.SubstituteFrom {
 		data, err := r.env.data(ctx, ref.Kind, namespace, ref.Name)
@@ -98,6 +98,9 @@ func (r *kustomization) variables(ctx context.Context, namespace string, post *k
 		}
 		if err != nil {
 			return nil, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err)
+		}
+		if ref.Kind == "Secret" {
+			conceal(pass, data)
 		}
 		for k, v := range data {
 			vars[k] = string(v)
