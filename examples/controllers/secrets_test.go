@@ -80,8 +80,9 @@ func (c *canaries) servers(t *testing.T, w *world) *servers {
 	sealedSecret := "apiVersion: v1\nkind: Secret\nmetadata:\n  name: sealed\n  namespace: " + w.namespace + "\nstringData:\n  a: " + c.of("sealed") + "\n"
 	s.g.commit(t, "podinfo", "Add apps", map[string]string{
 		"plain/a.yaml": configMap("a", w.namespace), "sealed/b.yaml": sealed(t, s.id.Recipient().String(), sealedSecret),
-		"vars/c.yaml": strings.Replace(configMap("c", w.namespace), "a: b", "a: ${a}", 1),
-		"name/d.yaml": strings.Replace(configMap("d", w.namespace), "a: b", "a: ${a}", 1),
+		"misfit/d.yaml": "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: misfit, namespace: " + w.namespace + "}\nspec: {unhealthyPodEvictionPolicy: \"${a}\"}\n",
+		"vars/c.yaml":   strings.Replace(configMap("c", w.namespace), "a: b", "a: ${a}", 1),
+		"name/d.yaml":   strings.Replace(configMap("d", w.namespace), "a: b", "a: ${a}", 1),
 	})
 	reg := registry.New()
 	reg.Username, reg.Password = "robot", c.of("registry")
@@ -154,6 +155,8 @@ func (c *canaries) credentials(s *servers) []credential {
 		{"Kustomization/vars", "", map[string]string{"a": c.of("variable")}, tree + ", path: ./vars, postBuild: {substituteFrom: [{kind: Secret, name: NAME}]}"},
 		{"Kustomization/vars-broken", "BuildFailed", map[string]string{"a": "\"" + c.of("variable-broken")}, tree + ", path: ./name, postBuild: {substituteFrom: [{kind: Secret, name: NAME}]}"},
 		{"HelmRelease/values", "", map[string]string{"values.yaml": "ui: {message: " + c.of("value") + "}"}, podinfo},
+		{"HelmRelease/values-misfit", "InstallFailed", map[string]string{"values.yaml": "replicaCount: " + c.of("value-misfit")}, podinfo},
+		{"Kustomization/vars-misfit", "ReconciliationFailed", map[string]string{"a": c.of("variable-misfit")}, tree + ", path: ./misfit, postBuild: {substituteFrom: [{kind: Secret, name: NAME}]}"},
 		{"HelmRelease/values-broken", "ValuesError", map[string]string{"values.yaml": c.of("values-broken") + ": ["}, podinfo},
 		{"Receiver/hook", "", map[string]string{"token": c.of("token-of-the-webhook")}, "type: generic, secretRef: {name: NAME}, resources: [{kind: GitRepository, name: basic}]"},
 		{"Provider/good", "", map[string]string{"address": "http://" + s.hook + "/" + c.of("address"), "token": c.of("provider-token")}, "type: generic, secretRef: {name: NAME}"},
