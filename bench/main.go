@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,6 +17,8 @@ var parts = []string{"requests", "wait", "build", "proof", "runtime"}
 
 func main() {
 	only := flag.String("only", "", "the part to run: "+strings.Join(parts, ", ")+"; empty means all")
+	file := flag.String("json", "", "a file that the figures with targets are written to, as well")
+	assert := flag.Bool("assert", false, "fail if a figure misses its target by more than a fifth, unless that is known")
 	small := flag.Bool("small", false, "take a small input, for a quick look")
 	flag.Parse()
 	if *only != "" && !slices.Contains(parts, *only) {
@@ -22,7 +26,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *only, *small)
+	err := run(ctx, choice{*only, *file, *small, *assert})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -30,10 +34,16 @@ func main() {
 	}
 }
 
-// run measures one part, or all, and prints the table.
-func run(ctx context.Context, only string, small bool) error {
+// choice is what the command line asks for.
+type choice struct {
+	only, json    string
+	small, assert bool
+}
+
+// run measures one part, or all, and prints the tables.
+func run(ctx context.Context, c choice) error {
 	open, size, amount := kubePrometheus, fullScale, fullLoad
-	if small {
+	if c.small {
 		open, size, amount = podinfo, smallScale, smallLoad
 	}
 	in, err := open(ctx)
@@ -44,7 +54,7 @@ func run(ctx context.Context, only string, small bool) error {
 	var t table
 	var grids []*grid
 	for _, part := range parts {
-		if only != "" && only != part {
+		if c.only != "" && c.only != part {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s ...\n", part)
@@ -76,5 +86,23 @@ func run(ctx context.Context, only string, small bool) error {
 	for _, g := range grids {
 		fmt.Printf("\n%s", g.markdown())
 	}
-	return nil
+	return c.keep(grids)
+}
+
+// keep writes the figures to a file, and returns an error for those that must not be.
+func (c choice) keep(grids []*grid) error {
+	var errs []error
+	if c.json != "" {
+		data, err := json.MarshalIndent(grids, "", "  ")
+		if err == nil {
+			err = os.WriteFile(c.json, append(data, '\n'), 0o644) //nolint:gosec // no secrets
+		}
+		errs = append(errs, err)
+	}
+	for _, g := range grids {
+		if missed := g.missed(knownMisses()); c.assert && len(missed) > 0 {
+			errs = append(errs, fmt.Errorf("missed: %s", strings.Join(missed, "; ")))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -365,7 +365,7 @@ func (g *grid) addSinks(context.Context) error {
 	address := "http://" + l.Addr().String() + "/"
 	l.Close()
 	var of [2]float64
-	hook, err := notify.NewWebhook(address, nil)
+	hook, err := notify.NewEventSink(address, nil)
 	if err != nil {
 		return err
 	}
@@ -381,6 +381,7 @@ func (g *grid) addSinks(context.Context) error {
 	closing, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	bus.Close(closing) //nolint:errcheck // the event cannot be delivered
+	hook.Close()       //nolint:errcheck // only idle connections are released
 	s, err := schemeOfFlux()
 	if err != nil {
 		return err

@@ -275,7 +275,7 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 // claim puts the finalizer on an object.
 // It returns the object as it is then.
 func (c *Controller[T]) claim(ctx context.Context, obj T, deleting bool) (T, error) {
-	if c.options.Finalizer == "" || deleting {
+	if c.options.Finalizer == "" || deleting || controllerutil.ContainsFinalizer(obj, c.options.Finalizer) {
 		return obj, nil
 	}
 	return c.mark(ctx, obj, controllerutil.AddFinalizer)
