@@ -95,7 +95,7 @@ func (c choice) keep(grids []*grid) error {
 	if c.json != "" {
 		data, err := json.MarshalIndent(grids, "", "  ")
 		if err == nil {
-			err = os.WriteFile(c.json, append(data, '\n'), 0o644) //nolint:gosec // no secrets
+			err = os.WriteFile(c.json, append(data, '\n'), 0o644)
 		}
 		errs = append(errs, err)
 	}

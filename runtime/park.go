@@ -36,7 +36,7 @@ func (l *Loop[K]) park(ctx context.Context, it *item[K], r Result) {
 		case w.after > 0:
 			earlier(later(now, w.after))
 		case !w.at.IsZero():
-			if w.at == w.at.Round(0) { //nolint:staticcheck // whether it is a time of the wall clock only
+			if w.at == w.at.Round(0) { // a time of the wall clock only
 				p.at = first(p.at, w.at)
 			} else {
 				earlier(later(1, w.at.Sub(l.base)))

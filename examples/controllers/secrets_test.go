@@ -61,11 +61,11 @@ type credential struct {
 
 // servers are what the credentials are for.
 type servers struct {
-	g                      *gitServer
-	registry, s3, charts   string
-	kubeconfig, hook, dead string
-	id                     *age.X25519Identity
-	notified               chan struct{} // closed when an alert has arrived
+	g                    *gitServer
+	registry, s3, charts string
+	hook, dead           string
+	id                   *age.X25519Identity
+	notified             chan struct{} // closed when an alert has arrived
 }
 
 func (c *canaries) servers(t *testing.T, w *world) *servers {

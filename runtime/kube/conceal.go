@@ -36,7 +36,7 @@ func (p *Pass) conceal(text string) string {
 	if p.mask == nil {
 		slices.SortFunc(p.hidden, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b)) })
 		p.hidden = slices.Compact(p.hidden)
-		pairs := make([]string, 0, 2*len(p.hidden)) //nolint:mnd // each and what takes its place
+		pairs := make([]string, 0, 2*len(p.hidden))
 		for _, v := range p.hidden {
 			pairs = append(pairs, v, "***") // of those that begin at one place the longest is taken
 		}

@@ -35,7 +35,7 @@ func (p *Probes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Write([]byte(answer)) //nolint:errcheck // who asks has gone
+	w.Write([]byte(answer))
 }
 
 // role is what the manager is at the moment.
