@@ -79,7 +79,7 @@ func TestStoryKilledAtEveryWrite(t *testing.T) {
 			last = g.commitMap(t, w.namespace, commits)
 			began := time.Now()
 			cmd := w.start(child{Kubeconfig: env.Kubeconfig(), Options: options, KillAt: at, After: after})
-			if w.killedOrReady(cmd, last) {
+			if w.killedOrReady(cmd, "Kustomization/app", last) {
 				killed++
 				struck = true
 			}
@@ -117,7 +117,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // killedOrReady waits until a process has killed itself, or has done all there was to do.
-func (w *world) killedOrReady(cmd *exec.Cmd, revision string) bool {
+func (w *world) killedOrReady(cmd *exec.Cmd, ref, revision string) bool {
 	w.t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -130,7 +130,7 @@ func (w *world) killedOrReady(cmd *exec.Cmd, revision string) bool {
 			return true
 		case <-time.After(50 * time.Millisecond):
 		}
-		k := w.get("Kustomization/app")
+		k := w.get(ref)
 		done := condition(k, "Ready")["status"] == "True" && strings.Contains(condition(k, "Ready")["message"], revision)
 		if done || time.Now().After(deadline) {
 			cmd.Process.Kill() //nolint:errcheck // it may have ended
