@@ -47,10 +47,12 @@ type Retry struct {
 	Min time.Duration
 	// Max is the last bound; 0 means 1 minute, or Min if that is longer.
 	Max time.Duration
-	// MaxAge is how old an event may get before it is given up, counted from Emit; 0 means 1 hour.
+	// MaxAge is how old an event may get before it is given up, counted from Emit, or from the end of the Window that
+	// has held it back; 0 means 1 hour.
 	MaxAge time.Duration
-	// Times is how often an event is sent again at most; 0 means as often as MaxAge allows, and 4 times with an
-	// [EventSink].
+	// Times is how often an event is sent again at most; 0 means as often as MaxAge allows, or what the method
+	// "Retries() int" of the Sender says if it has one, as [EventSink] has: a Sender around another one should have it,
+	// too.
 	Times int
 }
 
@@ -177,8 +179,8 @@ func (r Route) withDefaults() Route {
 	fill(&r.Retry.Min, time.Second)
 	fill(&r.Retry.Max, max(time.Minute, r.Retry.Min))
 	fill(&r.Retry.MaxAge, time.Hour)
-	if s, ok := r.Sender.(interface{ retries() int }); ok {
-		fill(&r.Retry.Times, s.retries())
+	if s, ok := r.Sender.(interface{ Retries() int }); ok {
+		fill(&r.Retry.Times, s.Retries())
 	}
 	fill(&r.Timeout, 30*time.Second)
 	fill(&r.Parallel, 4)

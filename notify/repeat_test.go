@@ -157,6 +157,55 @@ func TestRetryTimes(t *testing.T) {
 	})
 }
 
+// around is a sender around another one.
+type around struct{ notify.Sender }
+
+func (a around) Retries() int { return a.Sender.(interface{ Retries() int }).Retries() }
+
+// TestRetriesOfTheSender: a Sender says how often is enough, also through one that is around it, unless the route does.
+func TestRetriesOfTheSender(t *testing.T) {
+	for times, requests := range map[int]int{0: 5, 2: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &answers{status: 503}
+			sink, err := notify.NewEventSink("http://events.test", &notify.HTTPOptions{Transport: server})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := newBus(t, nil, notify.Route{Sender: around{sink}, Retry: notify.Retry{Times: times}})
+			emit(t, b, event("a", "m", notify.SeverityError))
+			if _, err := b.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if server.requests != requests {
+				t.Errorf("%d requests, want %d", server.requests, requests)
+			}
+		})
+	}
+}
+
+// TestAgeOfWhatWasHeldBack: an event that a window has held back for longer than MaxAge is tried nevertheless, and again.
+func TestAgeOfWhatWasHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &answers{status: 503}
+		hook, err := notify.NewWebhook("http://hook.test", &notify.HTTPOptions{Transport: server})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBus(t, nil, notify.Route{Sender: hook, Window: time.Hour, Retry: notify.Retry{Min: time.Second, Max: time.Second, MaxAge: time.Minute}})
+		emit(t, b, event("a", "m", notify.SeverityError))
+		emit(t, b, event("a", "m", notify.SeverityError))
+		time.Sleep(time.Hour - time.Second)
+		before := server.requests
+		time.Sleep(10 * time.Minute)
+		if n := server.requests - before; n < 10 || b.Stats()[0].Failed != 2 {
+			t.Errorf("%d requests for what was held back, %+v", n, b.Stats())
+		}
+		if _, err := b.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWindowAndTimesAreNotNegative(t *testing.T) {
 	_, err := notify.NewBus(nil, notify.Route{Name: "r", Sender: &notifytest.Recorder{}, Window: -1, Retry: notify.Retry{Times: -1}})
 	if err == nil || !strings.Contains(err.Error(), "Window is negative") || !strings.Contains(err.Error(), "Retry.Times is negative") {

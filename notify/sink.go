@@ -41,5 +41,5 @@ func (s *EventSink) Send(ctx context.Context, e Event) error {
 	return err
 }
 
-// retries is the default of Retry.Times, that of Flux's controllers.
-func (*EventSink) retries() int { return 4 }
+// Retries is the default of Retry.Times: 4, as in Flux's controllers.
+func (*EventSink) Retries() int { return 4 }
