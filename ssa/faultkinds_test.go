@@ -141,7 +141,7 @@ func TestNoAnswer(t *testing.T) {
 			defer cancel()
 			begin := time.Now()
 			err := tc.call(ctx, c)
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > 30*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			if tc.name != "watch" { // there, the list has told that it is ready

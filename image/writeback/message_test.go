@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/gitopskit/gitopskit/image"
 	"github.com/gitopskit/gitopskit/image/update"
@@ -130,12 +129,8 @@ func TestMessageCosts(t *testing.T) {
 		"work in the loop": `{{ $x := repeat 1000000 "x" }}{{ range 100000 }}{{ $y := upper $x }}{{ end }}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			_, err := render(t, template)
+			_, err := render(t, template) // without a bound most of these would not end
 			fails(t, err, writeback.ErrTemplate)
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("it took %s: %v", took, err)
-			}
 		})
 	}
 }
