@@ -164,7 +164,7 @@ func (a around) Retries() int { return a.Sender.(interface{ Retries() int }).Ret
 
 // TestRetriesOfTheSender: a Sender says how often is enough, also through one that is around it, unless the route does.
 func TestRetriesOfTheSender(t *testing.T) {
-	for times, requests := range map[int]int{0: 5, 2: 3} {
+	for times, requests := range map[int]int64{0: 5, 2: 3} {
 		synctest.Test(t, func(t *testing.T) {
 			server := &answers{status: 503}
 			sink, err := notify.NewEventSink("http://events.test", &notify.HTTPOptions{Transport: server})
@@ -176,8 +176,8 @@ func TestRetriesOfTheSender(t *testing.T) {
 			if _, err := b.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if server.requests != requests {
-				t.Errorf("%d requests, want %d", server.requests, requests)
+			if server.requests.Load() != requests {
+				t.Errorf("%d requests, want %d", server.requests.Load(), requests)
 			}
 		})
 	}
@@ -195,9 +195,11 @@ func TestAgeOfWhatWasHeldBack(t *testing.T) {
 		emit(t, b, event("a", "m", notify.SeverityError))
 		emit(t, b, event("a", "m", notify.SeverityError))
 		time.Sleep(time.Hour - time.Second)
-		before := server.requests
+		synctest.Wait()
+		before := server.requests.Load()
 		time.Sleep(10 * time.Minute)
-		if n := server.requests - before; n < 10 || b.Stats()[0].Failed != 2 {
+		synctest.Wait()
+		if n := server.requests.Load() - before; n < 10 || b.Stats()[0].Failed != 2 {
 			t.Errorf("%d requests for what was held back, %+v", n, b.Stats())
 		}
 		if _, err := b.Close(t.Context()); err != nil {

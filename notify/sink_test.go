@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,10 +19,13 @@ import (
 )
 
 // answers is a server of which every request gets an answer of its own; status 0 means a connection that breaks.
-type answers struct{ status, requests int }
+type answers struct {
+	status   int
+	requests atomic.Int64
+}
 
 func (a *answers) RoundTrip(*http.Request) (*http.Response, error) {
-	a.requests++
+	a.requests.Add(1)
 	if a.status == 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -31,7 +35,8 @@ func (a *answers) RoundTrip(*http.Request) (*http.Response, error) {
 // A duplicate is not sent again; servers and connections that fail are tried five times altogether.
 func TestEventSinkRetries(t *testing.T) {
 	for _, tc := range []struct {
-		status, times, requests int
+		status, times int
+		requests      int64
 	}{
 		{202, 0, 1}, {429, 0, 1}, {400, 0, 1}, {500, 0, 5}, {503, 0, 5}, {0, 0, 5}, {503, 1, 2},
 	} {
@@ -47,8 +52,8 @@ func TestEventSinkRetries(t *testing.T) {
 			if _, err := b.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if server.requests != tc.requests || (len(lost) == 0) != (tc.status == 202) {
-				t.Errorf("%d: %d requests, lost %v", tc.status, server.requests, lost)
+			if server.requests.Load() != tc.requests || (len(lost) == 0) != (tc.status == 202) {
+				t.Errorf("%d: %d requests, lost %v", tc.status, server.requests.Load(), lost)
 			}
 			for _, d := range lost {
 				if errors.Is(d.Err, notify.ErrDuplicate) != (tc.status == 429) || strings.Contains(d.Err.Error(), "SECRET") {
@@ -72,8 +77,8 @@ func TestEventSinkGivesUpOldEvents(t *testing.T) {
 		if _, err := b.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if server.requests > 2 {
-			t.Errorf("%d requests", server.requests)
+		if server.requests.Load() > 2 {
+			t.Errorf("%d requests", server.requests.Load())
 		}
 	})
 }
