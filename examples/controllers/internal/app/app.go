@@ -278,6 +278,9 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 		Metrics: recorded,
 	}
 	defer env.Close()
+	if err := know(mgr, cluster, env); err != nil {
+		return err
+	}
 	if p.Stores {
 		closeStore, err := o.store(mgr, env)
 		if err != nil {

@@ -33,6 +33,7 @@ import (
 	"github.com/gitopskit/gitopskit/source"
 	"github.com/gitopskit/gitopskit/source/archive"
 	"github.com/gitopskit/gitopskit/source/store"
+	"github.com/gitopskit/gitopskit/ssa"
 )
 
 // Finalizer is what Flux puts on its objects.
@@ -50,6 +51,10 @@ type Env struct {
 	// Policy and Clients say as whom objects are applied.
 	Policy  tenancy.Policy
 	Clients *tenancy.Clients
+	// Applied knows what Kustomizations have applied to the own cluster, and
+	// Proof what of that is still the same.
+	Applied *ssa.Store
+	Proof   ssa.Prover
 	// Expressions decide about dependencies.
 	Expressions depend.Expressions
 	// Event is told what happens.

@@ -12,6 +12,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/secrets"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
+	"github.com/gitopskit/gitopskit/ssa"
 )
 
 // cluster connects as whom, and where, a spec says.
@@ -39,6 +40,13 @@ func (e *Env) cluster(ctx context.Context, namespace, serviceAccount string, k *
 		return nil, err
 	}
 	return e.Clients.For(id)
+}
+
+// know has a client make use of what is known of the own cluster.
+func (e *Env) know(c *ssa.Client, serviceAccount string, k *meta.KubeConfigReference) {
+	if id, err := e.Policy.Identity(c.Owner.Namespace, serviceAccount); err == nil && k == nil {
+		c.Store, c.Prover, c.Identity = e.Applied, e.Proof, id.String()
+	}
 }
 
 // identityLost returns an error if the service account to delete as does not

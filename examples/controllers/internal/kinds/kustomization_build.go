@@ -127,11 +127,13 @@ func (r *kustomization) client(ctx context.Context, o *kustomizev1.Kustomization
 		return nil, err
 	}
 	policy.Ignore = ignore
-	return &ssa.Client{
+	c := &ssa.Client{
 		Dynamic: cluster.Dynamic, Mapper: cluster.Mapper, FieldManager: "kustomize-controller", Policy: policy, Health: rules,
 		Owner:     ssa.Owner{Name: o.Name, Namespace: o.Namespace, Group: kustomizev1.GroupVersion.Group},
 		Inventory: &statusInventory{o, pass},
-	}, nil
+	}
+	r.env.know(c, o.Spec.ServiceAccountName, o.Spec.KubeConfig)
+	return c, nil
 }
 
 // sameRevision holds an object back until what it depends on has applied the
