@@ -2,9 +2,12 @@ package ssa
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -29,18 +32,17 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 		it.evidence = evidence{settled: it.dead}
 	}
 	decides := p.verify != VerifyAlways && p.client.Store.ready(ctx)
-	kinds := map[string]*kindStore{}
+	kinds := p.kinds(items)
+	if decides {
+		stores := slices.Collect(maps.Values(kinds))
+		p.client.each(ctx, len(stores), func(i int) { stores[i].wait(ctx) }) // one list serves all who wait
+	}
 	owner, manager := p.client.Owner.String(), p.client.manager()
 	for _, it := range items {
 		if it.mapping == nil || it.waits != "" || it.dead {
 			continue
 		}
-		resource := it.mapping.Resource.String()
-		k, known := kinds[resource]
-		if !known {
-			k = p.client.Store.kind(it.mapping)
-			kinds[resource] = k
-		}
+		k := kinds[it.mapping.Resource]
 		if k == nil {
 			continue
 		}
@@ -72,6 +74,20 @@ func (p *plan) settle(ctx context.Context, items []*item) {
 		}
 	}
 	p.accept(ctx, items, func(it *item) bool { return it.stand == unchanged })
+}
+
+// kinds are what follows the kinds of items.
+func (p *plan) kinds(items []*item) map[schema.GroupVersionResource]*kindStore {
+	out := map[schema.GroupVersionResource]*kindStore{}
+	for _, it := range items {
+		if it.mapping == nil || it.waits != "" || it.dead || out[it.mapping.Resource] != nil {
+			continue
+		}
+		if k := p.client.Store.kind(it.mapping); k != nil {
+			out[it.mapping.Resource] = k
+		}
+	}
+	return out
 }
 
 // bodyOf is the digest of what is asked for: the object, and what of it is left

@@ -99,8 +99,8 @@ type kindKey struct {
 }
 
 // Run follows the cluster until ctx ends, and then returns nil; an error means
-// that the store is not set up or runs already. It waits for nothing: until the
-// objects of a kind are read, clients ask the server.
+// that the store is not set up or runs already. It waits for nothing; clients wait
+// for the first list of a kind, ten seconds at most, and then ask the server.
 func (s *Store) Run(ctx context.Context) error {
 	if s.Dynamic == nil {
 		return fmt.Errorf("ssa: store: %w: Store.Dynamic is nil", ErrInvalid)

@@ -106,6 +106,11 @@ type Options[T Object] struct {
 	// RetryDependency is after what time an object that waits for another is
 	// looked at again although no event has come; 0 means 30 seconds.
 	RetryDependency time.Duration
+	// Patience is for how long an object may wait before its status says so: of a
+	// pass that goes on within it, only the end is written. 0 means that every
+	// wait is told at once. An object that asks for a pass with [RequestedAt] is
+	// answered at once in any case.
+	Patience time.Duration
 	// FieldOwner is the field manager of writes to the objects; empty means
 	// "gitopskit".
 	FieldOwner string
@@ -169,6 +174,7 @@ type Controller[T Object] struct {
 	waiting   map[client.ObjectKey]struct{} // hold back for a dependency
 	asked     map[client.ObjectKey]string   // newest request token that was passed on
 	parked    map[client.ObjectKey]parked
+	held      map[client.ObjectKey]*held[T] // statuses that are not written yet
 	settling  map[client.ObjectKey]rt.Cause // passes that wait for watches, and why they began
 	// deadlines of passes that have begun
 	deadlines map[client.ObjectKey]time.Time
@@ -187,7 +193,7 @@ func Add[T Object](ctx context.Context, mgr manager.Manager, logic Reconciler[T]
 		make:     func() T { return reflect.New(typ.Elem()).Interface().(T) }, //nolint:forcetypeassert // by construction
 		observer: newObserver(opts.Observe, opts.withDefaults().Log),
 		index:    newIndex(), written: map[client.ObjectKey]T{}, waiting: map[client.ObjectKey]struct{}{}, asked: map[client.ObjectKey]string{},
-		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]parked{},
+		deadlines: map[client.ObjectKey]time.Time{}, settling: map[client.ObjectKey]rt.Cause{}, parked: map[client.ObjectKey]parked{}, held: map[client.ObjectKey]*held[T]{},
 	}
 	var err error
 	if c.gvk, err = apiutil.GVKForObject(c.make(), mgr.GetScheme()); err != nil {
@@ -292,6 +298,7 @@ func (c *Controller[T]) Start(ctx context.Context) (err error) {
 	defer c.leads.Store(false)
 	c.names.run(ctx)
 	defer c.names.stop()
+	defer c.flush()
 	return c.loop.Run(ctx)
 }
 
@@ -324,6 +331,10 @@ func (c *Controller[T]) forget(key client.ObjectKey) {
 	delete(c.deadlines, key)
 	delete(c.settling, key)
 	delete(c.parked, key)
+	if h := c.held[key]; h != nil {
+		h.timer.Stop()
+		delete(c.held, key)
+	}
 	c.mu.Unlock()
 }
 

@@ -68,6 +68,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (
 			result = c.panicked(ctx, p, v)
 		}
 	}()
+	unwritten := c.take(p.Key)
 	obj, err := c.read(ctx, p.Key)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -91,6 +92,9 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (
 		return c.trouble(p, "the finalizer was not written", err)
 	}
 	before := obj.DeepCopyObject().(T) //nolint:forcetypeassert // a copy has the type
+	if err := unwritten.resume(p, obj); err != nil {
+		return c.trouble(p, "the status was not put together", err)
+	}
 	requests := requestsOf(obj)
 	w := &writer[T]{c: c, before: before, requests: requests}
 	schedule := c.options.Schedule(obj)
@@ -98,7 +102,7 @@ func (c *Controller[T]) pass(ctx context.Context, p rt.Pass[client.ObjectKey]) (
 	pass := &Pass{
 		Pass: p, Began: time.Now(), Deadline: c.deadline(p, schedule.Timeout), Suspended: schedule.Suspend,
 		Reset: requests.reset,
-		event: func(e Event) { c.options.Event(ctx, obj, e) },
+		event: func(e Event) { c.options.Event(context.WithoutCancel(ctx), obj, e) },
 	}
 	pass.record = func(ctx context.Context) error {
 		pass.concealConditions(obj)
@@ -214,7 +218,7 @@ func (c *Controller[T]) deadline(p rt.Pass[client.ObjectKey], timeout time.Durat
 // before it was long.
 func (c *Controller[T]) call(ctx context.Context, obj T, pass *Pass, deleting bool, timeout time.Duration) Result {
 	if !deleting {
-		if held, ok := c.hold(ctx, obj); ok {
+		if held, ok := c.depends(ctx, obj); ok {
 			return held
 		}
 	}
@@ -256,6 +260,14 @@ func (c *Controller[T]) finish(ctx context.Context, obj T, w *writer[T], pass *P
 	if result.outcome.Kind == status.Progressing {
 		w.requests = requests{} // the pass goes on
 	}
+	if c.hold(ctx, pass, obj, w, result, was, quiet) {
+		return result.loop()
+	}
+	return c.close(ctx, obj, w, pass, result, was, observed, quiet)
+}
+
+// close writes the status and tells about it.
+func (c *Controller[T]) close(ctx context.Context, obj T, w *writer[T], pass *Pass, result Result, was *metav1.Condition, observed, quiet bool) rt.Result {
 	// The time of the pass may be over; that must not keep it from being told.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
@@ -289,8 +301,8 @@ func (c *Controller[T]) free(ctx context.Context, p rt.Pass[client.ObjectKey], o
 	return rt.OK()
 }
 
-// hold returns the result for an object that must wait for others.
-func (c *Controller[T]) hold(ctx context.Context, obj T) (Result, bool) {
+// depends returns the result for an object that must wait for others.
+func (c *Controller[T]) depends(ctx context.Context, obj T) (Result, bool) {
 	key := client.ObjectKeyFromObject(obj)
 	needs := c.options.DependsOn(obj)
 	c.mu.Lock()

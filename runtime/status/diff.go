@@ -141,11 +141,18 @@ func (c Change) tokens() [3]struct{ token, field, name string } {
 // all else is as fresh has it, conditions one by one. It is for writing again
 // what the API server has refused because somebody else was faster. Before and
 // fresh are only read.
-func Rebase(before, after, fresh Object) error {
+func Rebase(before, after, fresh Object) error { return replay(before, after, fresh, after) }
+
+// Replay changes the status of fresh as that of before was changed to become
+// that of after: [Rebase] the other way round, for going on with an object whose
+// status was never written. Before and after are only read.
+func Replay(before, after, fresh Object) error { return replay(before, after, fresh, fresh) }
+
+func replay(before, after, fresh, target Object) error {
 	conditions := rebaseConditions(before.GetConditions(), after.GetConditions(), fresh.GetConditions())
-	field := statusField(after)
+	field := statusField(target)
 	if !field.IsValid() {
-		after.SetConditions(conditions)
+		target.SetConditions(conditions)
 		return nil
 	}
 	was, is, err := statuses(before, after, Change{})
@@ -158,12 +165,12 @@ func Rebase(before, after, fresh Object) error {
 	if err != nil {
 		return err
 	}
-	target := reflect.New(field.Type())
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(apply(content, patch), target.Interface()); err != nil {
+	merged := reflect.New(field.Type())
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(apply(content, patch), merged.Interface()); err != nil {
 		return fmt.Errorf("status of %T: %w", after, err)
 	}
-	field.Set(target.Elem())
-	after.SetConditions(conditions)
+	field.Set(merged.Elem())
+	target.SetConditions(conditions)
 	return nil
 }
 

@@ -85,6 +85,9 @@ func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], o
 	if err := flags.Apply(e.Flags, &opts); err != nil {
 		return nil, err
 	}
+	if opts.Patience == 0 {
+		opts.Patience = time.Second
+	}
 	kind := reflect.TypeFor[T]().Elem().Name()
 	watched := observe.Of(e.Metrics, kind, func(k client.ObjectKey) (namespace, name string) { return k.Namespace, k.Name })
 	opts.Event, opts.Log, opts.FieldOwner, opts.Observe, opts.Wrap = e.Event, e.Log, e.FieldOwner, watched.Observe, watched.Reconciler
