@@ -245,7 +245,7 @@ func (f *epochFollower) take(obj *unstructured.Unstructured, gone bool) {
 // void makes what was confirmed about some kinds void.
 func (s *Store) void(concerned func(*kindStore) bool) {
 	s.mu.Lock()
-	s.changed = time.Now()
+	s.recent = append(s.pending(), voiding{at: time.Now(), concerned: concerned})
 	s.mu.Unlock()
 	for _, k := range s.all() {
 		if concerned(k) {

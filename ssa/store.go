@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,7 +85,7 @@ type Store struct {
 	wake    chan struct{} // non-nil while the store runs
 	ended   chan struct{} // closed when it stops
 	epoch   *epoch
-	changed time.Time     // when something last made confirmations void, whosever they were
+	recent  []voiding     // what made confirmations void a moment ago
 	grace   time.Duration // instead of the constant, for tests
 
 	access      access
@@ -186,7 +187,7 @@ func (s *Store) follow(key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	k := s.kinds[key]
 	if k == nil {
 		k = newKindStore(s, key, gvk)
-		k.again = s.changed.Add(s.patience()) // what changed a moment ago may not be in effect
+		k.again = s.inEffect(k)
 		s.kinds[key] = k
 		s.waiting = append(s.waiting, k)
 		select {
@@ -196,6 +197,29 @@ func (s *Store) follow(key kindKey, gvk schema.GroupVersionKind) *kindStore {
 	}
 	k.used = time.Now()
 	return k
+}
+
+// voiding is a change that made confirmations about some kinds void.
+type voiding struct {
+	at        time.Time
+	concerned func(*kindStore) bool
+}
+
+// inEffect returns when what has changed for a kind a moment ago is in effect;
+// the zero time if nothing has.
+func (s *Store) inEffect(k *kindStore) (at time.Time) {
+	s.recent = s.pending()
+	for _, v := range s.recent {
+		if v.concerned(k) {
+			at = v.at.Add(s.patience())
+		}
+	}
+	return at
+}
+
+// pending returns what of the recent changes may not be in effect yet.
+func (s *Store) pending() []voiding {
+	return slices.DeleteFunc(s.recent, func(v voiding) bool { return time.Since(v.at) > s.patience() })
 }
 
 func (s *Store) takeWaiting() []*kindStore {
