@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -196,6 +197,37 @@ func (f *followed) settled(t testing.TB, gvr schema.GroupVersionResource, name s
 		t.Fatal(err)
 	}
 	eventually(t, "event of the last write", func() bool { return f.store.Seen(gvr, live.GetResourceVersion()) })
+}
+
+// Many owners who begin at once wait for the same first list of a kind, in place of one each.
+func TestStoreFirstList(t *testing.T) {
+	f := newFollowed(t, nil)
+	lists := func(w *wire) (n int) {
+		for _, request := range w.take() {
+			if strings.HasPrefix(request, "GET ") && strings.HasSuffix(request, "/configmaps") {
+				n++
+			}
+		}
+		return n
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		c, w := clientFor(t, f.config, fmt.Sprint("owner", i), f.Owner.Namespace)
+		c.Store, c.Prover = f.store, f.Prover
+		objs := objects(t, configMap(fmt.Sprint("of-", i), "1"))
+		wg.Go(func() {
+			if _, err := c.Apply(t.Context(), objs, nil); err != nil {
+				t.Error(err)
+			}
+			if n := lists(w); n != 0 {
+				t.Errorf("%d lists of a client", n)
+			}
+		})
+	}
+	wg.Wait()
+	if n := lists(f.storeWire); n != 2 { // of the objects, and of the inventories
+		t.Errorf("%d lists of the store", n)
+	}
 }
 
 func TestStoreDiff(t *testing.T) {

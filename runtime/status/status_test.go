@@ -315,8 +315,18 @@ func TestRebase(t *testing.T) {
 	fresh.Status.LastAppliedOriginRevision, fresh.Status.LastAttemptedRevision = "o2", "a2"
 	fresh.Status.Conditions = []metav1.Condition{condition("Ready", "True", "Vandal"), condition("Theirs", "True", "New"), condition("Dropped", "True", "Old"), condition("Another", "True", "New")}
 	kept := fresh.DeepCopy()
+	replayed, made := fresh.DeepCopy(), after.DeepCopy()
+	if err := status.Replay(before, after, replayed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, after); diff != "" {
+		t.Error("what was made has changed", diff)
+	}
 	if err := status.Rebase(before, after, fresh); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff(after.Status, replayed.Status); diff != "" {
+		t.Error("replayed and rebased differ", diff)
 	}
 	if diff := cmp.Diff(kept, fresh); diff != "" {
 		t.Error("fresh has changed", diff)

@@ -86,7 +86,7 @@ func add[T kube.Object](ctx context.Context, e *Env, logic kube.Reconciler[T], o
 		return nil, err
 	}
 	if opts.Patience == 0 {
-		opts.Patience = time.Second
+		opts.Patience = 2 * time.Second // of which nobody has to be told
 	}
 	kind := reflect.TypeFor[T]().Elem().Name()
 	watched := observe.Of(e.Metrics, kind, func(k client.ObjectKey) (namespace, name string) { return k.Namespace, k.Name })

@@ -117,7 +117,7 @@ func (c *Controllers) run(ctx context.Context, kubeconfig string, o *Options) (e
 	return c.answers(ctx)
 }
 
-// Build compiles examples/controllers/all into a directory and returns the
+// Build compiles examples/controllers/all, statically, into a directory and returns the
 // path of the program.
 func Build(ctx context.Context, dir string) (string, error) {
 	out := filepath.Join(dir, "all")
@@ -125,6 +125,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 		out += ".exe"
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", out, source)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as in images; cgo brings in package plugin, for which the linker keeps every symbol
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w: run it in a checkout of this module, or name the program by -controllers\n%s", source, err, text)
 	}
