@@ -18,6 +18,7 @@ type access struct {
 	mu      sync.Mutex
 	granted map[grant]time.Time
 	revoked map[grant]time.Time
+	asking  map[grant]chan struct{} // reviews under way, closed at their end
 }
 
 // grant is that an identity may patch a resource in a namespace.
@@ -31,10 +32,41 @@ type grant struct {
 const longest = 5 * time.Minute
 
 func (a *access) fresh(g grant, age time.Duration) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	at, ok := a.granted[g]
 	return ok && time.Since(at) < age
+}
+
+// begin reports whether a grant is fresh. If not, the caller is to ask for it,
+// nobody else does, and end is to be called afterwards.
+func (a *access) begin(ctx context.Context, g grant, age time.Duration) (end func(), fresh bool) {
+	for {
+		a.mu.Lock()
+		if a.fresh(g, age) {
+			a.mu.Unlock()
+			return nil, true
+		}
+		other := a.asking[g]
+		if other == nil {
+			mine := make(chan struct{})
+			if a.asking == nil {
+				a.asking = map[grant]chan struct{}{}
+			}
+			a.asking[g] = mine
+			a.mu.Unlock()
+			return func() {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				delete(a.asking, g)
+				close(mine)
+			}, false
+		}
+		a.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done(): // which the request tells
+			return func() {}, false
+		}
+	}
 }
 
 func (a *access) note(g grant, at time.Time) {
@@ -101,8 +133,12 @@ func (c *Client) permitted(it *item, err error) {
 // as a review tells. One that may patch only some names by name may not.
 func (c *Client) mayPatch(ctx context.Context, m *meta.RESTMapping, namespace string) (bool, error) {
 	g := c.grant(m, namespace)
-	if c.Store != nil && c.Store.access.fresh(g, c.Store.accessAge()) {
-		return true, nil
+	if c.Store != nil {
+		end, fresh := c.Store.access.begin(ctx, g, c.Store.accessAge())
+		if fresh {
+			return true, nil
+		}
+		defer end()
 	}
 	attributes := map[string]any{"verb": "patch", "group": m.Resource.Group, "version": m.Resource.Version, "resource": m.Resource.Resource}
 	if namespace != "" {
