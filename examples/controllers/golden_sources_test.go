@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,7 @@ type upstreams struct {
 	head                                string // of apps
 	digest                              string // of app:v1
 	archive                             []byte // of podinfo
+	version                             string
 }
 
 func newUpstreams(t *testing.T, w *world) *upstreams {
@@ -79,6 +81,9 @@ func newUpstreams(t *testing.T, w *world) *upstreams {
 	}
 
 	u.helm()
+	everybody.Tag("podinfo", everybody.PutManifest("podinfo", &registry.Image{
+		ConfigType: "application/vnd.cncf.helm.config.v1+json", Layers: []registry.Layer{{MediaType: "application/vnd.cncf.helm.chart.content.v1.tar+gzip", Data: u.archive}},
+	}), u.version)
 	for _, name := range []string{"a.yaml", "deep/b.yaml", "deep/c.txt", "rest/d.yaml"} {
 		if err := u.s3.Put("apps", name, "a: 1\n"); err != nil {
 			t.Fatal(err)
@@ -150,7 +155,7 @@ func (u *upstreams) helm() {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	u.archive = pkg.Data
+	u.archive, u.version = pkg.Data, pkg.Version
 	archives := chartserver.New()
 	locked := chartserver.New()
 	for _, s := range []*chartserver.Server{archives, locked} {
@@ -239,9 +244,13 @@ func (u *upstreams) look(ref, token string) step {
 func keep(ref string) step { return step{ref, func() {}} }
 
 // sourceStages is what happens to sources.
-func sourceStages(t *testing.T, w *world, _ *app.Options) []stage {
+func sourceStages(t *testing.T, w *world, o *app.Options) []stage {
 	t.Helper()
 	u := newUpstreams(t, w)
+	blocked := filepath.Join(o.StoragePath, "gitrepository", w.namespace, "unstored") // a file where a directory is needed
+	if err := errors.Join(os.MkdirAll(filepath.Dir(blocked), 0o750), os.WriteFile(blocked, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	apps := "url: " + u.gitURL + "/apps, ref: {branch: main}"
 	tagged := "url: " + u.gitURL + "/tagged, ref: "
 	image := "insecure: true, url: oci://" + u.registry + "/app, ref: "
@@ -273,6 +282,7 @@ func sourceStages(t *testing.T, w *world, _ *app.Options) []stage {
 			u.is("GitRepository/unsigned", apps+", verify: {mode: HEAD, secretRef: {name: git}}"),
 			u.is("GitRepository/submodules", apps+", recurseSubmodules: true"),
 			u.is("GitRepository/suspended", apps+", suspend: true"),
+			u.is("GitRepository/unstored", apps),
 			u.is("GitRepository/charts", strings.Replace(apps, "/apps", "/charts", 1)),
 			u.is("OCIRepository/app", image+"{tag: v1}"),
 			u.is("OCIRepository/digest", image+"{digest: \""+u.digest+"\", tag: none}"),
@@ -297,6 +307,8 @@ func sourceStages(t *testing.T, w *world, _ *app.Options) []stage {
 			u.is("HelmRepository/oci", "type: oci, insecure: true, url: oci://"+u.registry),
 			u.is("HelmRepository/nowhere", "url: "+u.chartsURL+"/nowhere"),
 			u.is("HelmChart/pulled", charts),
+			u.is("HelmChart/secure", strings.Replace(charts, "name: charts", "name: secure", 1)),
+			u.is("HelmChart/oci", strings.Replace(charts, "name: charts", "name: oci", 1)+", version: \">=1.0.0\""),
 			u.is("HelmChart/merged", packed+"podinfo, valuesFiles: [podinfo/values.yaml, podinfo/values-prod.yaml, podinfo/none.yaml], ignoreMissingValuesFiles: true"),
 			u.is("HelmChart/packed", packed+"podinfo, reconcileStrategy: Revision"),
 			u.is("HelmChart/broken", packed+"broken"),
@@ -325,6 +337,11 @@ func sourceStages(t *testing.T, w *world, _ *app.Options) []stage {
 			}},
 			u.is("GitRepository/library", "url: "+u.gitURL+"/library, ref: {branch: main}"), keep("GitRepository/include"),
 			u.is("GitRepository/no-app", apps),
+			{"GitRepository/unstored", func() {
+				if err := os.Remove(blocked); err != nil {
+					t.Fatal(err)
+				}
+			}},
 			{"GitRepository/no-secret", func() { u.secret("later", map[string]string{"username": "robot", "password": "pa55word"}) }},
 			u.is("GitRepository/unreachable", apps), u.is("GitRepository/no-url", apps), u.is("GitRepository/unsigned", apps),
 			u.is("GitRepository/submodules", apps+", recurseSubmodules: false"), u.is("GitRepository/suspended", apps), u.is("GitRepository/itself", apps),

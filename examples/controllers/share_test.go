@@ -112,7 +112,11 @@ func TestEmptyStore(t *testing.T) {
 	seen := make(chan struct{})
 	watches := 0
 	for _, kind := range []string{"GitRepository", "ExternalArtifact"} {
-		watch, err := w.resource(w.kind(kind), w.namespace).Watch(t.Context(), metav1.ListOptions{ResourceVersion: w.get("GitRepository/app-0").GetResourceVersion()})
+		list, err := w.resource(w.kind(kind), w.namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		watch, err := w.resource(w.kind(kind), w.namespace).Watch(t.Context(), metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
 		if err != nil {
 			t.Fatal(err)
 		}
