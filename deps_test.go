@@ -22,6 +22,7 @@ const policy = `
 source                  : github.com/opencontainers/go-digest <=1
 source/sourcetest       : source github.com/opencontainers/go-digest <=1
 source/git              : source github.com/opencontainers/go-digest github.com/go-git github.com/pjbgf/sha1cd github.com/Masterminds/semver golang.org/x/crypto !k8s.io <=20
+source/share            : source github.com/opencontainers/go-digest <=1
 source/store            : source github.com/opencontainers/go-digest <=1
 source/archive          : source github.com/opencontainers/go-digest <=1
 source/bucket           : source github.com/opencontainers/go-digest github.com/minio/minio-go !k8s.io <=50

@@ -69,7 +69,7 @@ func TestBadInput(t *testing.T) {
 		breaks, mends     func()
 	}{
 		{
-			"GitRepository/no-secret", "FetchFailed", "Secret " + w.namespace + "/later does not exist",
+			"GitRepository/no-secret", "AuthenticationFailed", "Secret " + w.namespace + "/later does not exist",
 			func() { gitRepo("no-secret", url+", secretRef: {name: later}") }, func() { secret("later", "username: robot, password: pa55word") },
 		}, {
 			"GitRepository/wrong-secret", "AuthenticationFailed", "",
@@ -79,15 +79,15 @@ func TestBadInput(t *testing.T) {
 			},
 			func() { secret("wrong", "username: robot, password: pa55word") },
 		}, {
-			"GitRepository/half-secret", "FetchFailed", "entry password: missing",
+			"GitRepository/half-secret", "AuthenticationFailed", "entry password: missing",
 			func() { secret("half", "username: canary"); gitRepo("half-secret", url+", secretRef: {name: half}") },
 			func() { secret("half", "username: robot, password: pa55word") },
 		}, {
-			"GitRepository/unreachable", "FetchFailed", "127.0.0.1:1",
+			"GitRepository/unreachable", "GitOperationFailed", "127.0.0.1:1",
 			func() { gitRepo("unreachable", "url: http://127.0.0.1:1/apps, ref: {branch: main}") },
 			func() { gitRepo("unreachable", url+", secretRef: {name: git}") },
 		}, {
-			"GitRepository/no-branch", "FetchFailed", "later",
+			"GitRepository/no-branch", "GitOperationFailed", "later",
 			func() { gitRepo("no-branch", strings.Replace(url, "main", "later", 1)+", secretRef: {name: git}") },
 			func() {
 				if _, err := g.Git("apps", "", "branch", "later", "main"); err != nil {
@@ -140,7 +140,7 @@ func TestBadInput(t *testing.T) {
 			"Kustomization/ignores", "ReconciliationFailed", "does not begin with a slash",
 			func() { kustomization("ignores", "path: ./good, ignore: [{paths: [data]}]") }, func() { kustomization("ignores", "path: ./good, ignore: [{paths: [/data]}]") },
 		}, {
-			"HelmRepository/charts", "FetchFailed", "",
+			"HelmRepository/charts", "Failed", "",
 			func() {
 				w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts}\nspec: {interval: 1h, url: URL/nowhere}", "URL", server.URL)
 			},
@@ -163,7 +163,7 @@ func TestBadInput(t *testing.T) {
 				w.request("GitRepository/apps", "mended chart")
 			},
 		}, {
-			"OCIRepository/no-tag", "FetchFailed", "later",
+			"OCIRepository/no-tag", "OCIArtifactPullFailed", "later",
 			func() {
 				w.apply("apiVersion: source.toolkit.fluxcd.io/v1\nkind: OCIRepository\nmetadata: {name: no-tag}\nspec: {interval: 1h, insecure: true, url: oci://HOST/app, ref: {tag: later}}", "HOST", host)
 			},

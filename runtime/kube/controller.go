@@ -134,7 +134,8 @@ type Reference struct {
 	client.ObjectKey
 }
 
-// Watch is a kind of objects that others refer to.
+// Watch is a kind of objects that others refer to. It may be the kind that is
+// reconciled, with a Changed that says which changes matter to others of it.
 type Watch struct {
 	// Object is an empty object of the kind; a metav1.PartialObjectMetadata
 	// watches metadata only.

@@ -34,8 +34,8 @@ func (c *Controller[T]) feed(ctx context.Context, mgr manager.Manager) error {
 		if err != nil {
 			return err
 		}
-		if gvk == c.gvk {
-			return fmt.Errorf("Options.Watches holds %s itself: use Options.DependsOn", gvk.Kind)
+		if gvk == c.gvk && w.Changed == nil {
+			return fmt.Errorf("Options.Watches holds %s itself, so that its passes would begin passes: give the watch a Changed, or use Options.DependsOn", gvk.Kind)
 		}
 		if w.ByName {
 			continue

@@ -33,8 +33,12 @@ type S3Options struct {
 	// TLS is the configuration of https; its client certificates make mutual
 	// TLS. It is copied. Nil means the default.
 	TLS *tls.Config
-	// Transport sends the requests in place of one of our own. It excludes CAs
-	// and TLS. Nil means direct connections; no environment variable is read.
+	// Proxy returns the proxy of a request, as that of http.Transport does: of the
+	// scheme http, https or socks5. Nil means none; no environment variable is
+	// read.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Transport sends the requests in place of one of our own. It excludes CAs,
+	// TLS and Proxy. Nil means one of our own.
 	Transport http.RoundTripper
 }
 
@@ -88,8 +92,8 @@ func NewS3(endpoint, bucket string, opts *S3Options) (*S3, error) {
 
 func (o *S3Options) transport(s *S3) (http.RoundTripper, error) {
 	if o.Transport != nil {
-		if o.CAs != nil || o.TLS != nil {
-			return nil, errors.New("Transport excludes CAs and TLS: configure the transport itself")
+		if o.CAs != nil || o.TLS != nil || o.Proxy != nil {
+			return nil, errors.New("Transport excludes CAs, TLS and Proxy: configure the transport itself")
 		}
 		return o.Transport, nil
 	}
@@ -110,7 +114,7 @@ func (o *S3Options) transport(s *S3) (http.RoundTripper, error) {
 		config.RootCAs = pool
 	}
 	own := &http.Transport{
-		TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: parallel, MaxResponseHeaderBytes: 64 << 10,
+		TLSClientConfig: config, Proxy: o.Proxy, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: parallel, MaxResponseHeaderBytes: 64 << 10,
 		TLSHandshakeTimeout: 30 * time.Second, DisableCompression: true,
 	}
 	s.idle = own.CloseIdleConnections

@@ -45,9 +45,13 @@ type Options struct {
 	// TLS is the configuration of https; its client certificates make mutual
 	// TLS. It is copied. Nil means the default.
 	TLS *tls.Config
+	// Proxy returns the proxy of a request over http and https, as that of
+	// http.Transport does: of the scheme http, https or socks5. SSH has Dial
+	// for that. Nil means none; no environment variable is read.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Transport sends HTTP requests in place of one of our own; its proxies,
-	// certificates and idle connections are the caller's. It excludes CAs, TLS
-	// and Dial. Nil means direct connections; no environment variable is read.
+	// certificates and idle connections are the caller's. It excludes CAs, TLS,
+	// Proxy and Dial. Nil means one of our own.
 	Transport http.RoundTripper
 	// Dial makes network connections, for proxies and address filters. Nil
 	// means a plain net.Dialer.
@@ -124,8 +128,8 @@ func (s *Source) checkAuth(scheme string) error {
 
 func (s *Source) checkTransport() error {
 	o := &s.opts
-	if o.Transport != nil && (o.TLS != nil || o.CAs != nil || o.Dial != nil) {
-		return errors.New("Transport excludes TLS, CAs and Dial: configure the transport itself")
+	if o.Transport != nil && (o.TLS != nil || o.CAs != nil || o.Dial != nil || o.Proxy != nil) {
+		return errors.New("Transport excludes TLS, CAs, Proxy and Dial: configure the transport itself")
 	}
 	s.tls = o.TLS.Clone()
 	if s.tls == nil {
@@ -273,6 +277,7 @@ func (s *Source) dialHTTP(service string, base *url.URL, auth Auth) *httpConn {
 	if transport == nil {
 		own := &http.Transport{
 			DialContext:            s.opts.Dial,
+			Proxy:                  s.opts.Proxy,
 			TLSClientConfig:        s.tls.Clone(),
 			ForceAttemptHTTP2:      true,
 			MaxResponseHeaderBytes: 64 << 10,

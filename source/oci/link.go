@@ -36,8 +36,8 @@ func (c *Client) link() (link, error) {
 // connection.
 func (c *Client) Open() (rt http.RoundTripper, closeIdle func(), err error) {
 	if c.Transport != nil {
-		if c.TLS != nil || c.CAs != nil || c.Dial != nil {
-			return nil, nil, errors.New("Transport excludes TLS, CAs and Dial: configure the transport itself")
+		if c.TLS != nil || c.CAs != nil || c.Dial != nil || c.Proxy != nil {
+			return nil, nil, errors.New("Transport excludes TLS, CAs, Proxy and Dial: configure the transport itself")
 		}
 		return c.Transport, func() {}, nil
 	}
@@ -62,6 +62,7 @@ func (c *Client) Open() (rt http.RoundTripper, closeIdle func(), err error) {
 	}
 	own := &http.Transport{
 		DialContext:            c.Dial,
+		Proxy:                  c.Proxy,
 		TLSClientConfig:        conf,
 		ForceAttemptHTTP2:      true,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -67,9 +68,13 @@ type Client struct {
 	// TLS is the configuration of https; its client certificates make mutual
 	// TLS. It is copied. Nil means the default.
 	TLS *tls.Config
+	// Proxy returns the proxy of a request, as that of http.Transport does: of the
+	// scheme http, https or socks5. Nil means none; no environment variable is
+	// read.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Transport sends requests in place of one of our own; its proxies,
-	// certificates and idle connections are the caller's. It excludes CAs, TLS
-	// and Dial. Nil means direct connections; no environment variable is read.
+	// certificates and idle connections are the caller's. It excludes CAs, TLS,
+	// Proxy and Dial. Nil means one of our own.
 	Transport http.RoundTripper
 	// Dial makes network connections, for proxies and address filters. Nil
 	// means a plain net.Dialer.

@@ -275,7 +275,7 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 		},
 		Event: kube.EventRecorder(mgr.GetEventRecorder(p.Name), events.send),
 		Flags: &o.Flags, FieldOwner: p.Name, Log: logger,
-		Metrics: recorded,
+		Metrics: recorded, Proxy: http.ProxyFromEnvironment,
 	}
 	defer env.Close()
 	if err := know(mgr, cluster, env); err != nil {

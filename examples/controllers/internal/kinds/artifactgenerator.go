@@ -25,7 +25,7 @@ import (
 
 // ArtifactGenerator reconciles source.extensions.fluxcd.io ArtifactGenerator.
 func ArtifactGenerator(ctx context.Context, env *Env) (*kube.Controller[*watcherv1.ArtifactGenerator], error) {
-	logic := &artifactGenerator{sourceKind{env, sourcev1.ExternalArtifactKind}}
+	logic := &artifactGenerator{sourceKind{env, sourcev1.ExternalArtifactKind, watcherv1.SourceFetchFailedReason}}
 	return add(ctx, env, logic, kube.Options[*watcherv1.ArtifactGenerator]{
 		Finalizer: watcherv1.Finalizer,
 		Schedule: func(o *watcherv1.ArtifactGenerator) kube.Schedule {
@@ -62,6 +62,10 @@ func (r *artifactGenerator) Reconcile(ctx context.Context, o *watcherv1.Artifact
 	if err := kube.Unsupported(o, generatorUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
+	reader, err := r.retract(ctx, o)
+	if err != nil {
+		return kube.Fail(meta.BuildFailedReason, err)
+	}
 	inputs := map[string]input{}
 	for _, s := range o.Spec.Sources {
 		namespace := or(s.Namespace, o.Namespace)
@@ -85,7 +89,7 @@ func (r *artifactGenerator) Reconcile(ctx context.Context, o *watcherv1.Artifact
 	}
 	var made []watcherv1.ExternalArtifactReference
 	for i := range o.Spec.OutputArtifacts {
-		ref, err := r.make(ctx, o, &o.Spec.OutputArtifacts[i], inputs)
+		ref, err := r.make(ctx, reader, o, &o.Spec.OutputArtifacts[i], inputs)
 		if err != nil {
 			return kube.Fail(meta.BuildFailedReason, in("artifact "+o.Spec.OutputArtifacts[i].Name, err))
 		}
@@ -109,6 +113,32 @@ func (r *artifactGenerator) Finalize(ctx context.Context, o *watcherv1.ArtifactG
 	return kube.Ready("removed")
 }
 
+// retract takes back artifacts that are not in the store any more, so that
+// nobody looks for them until they are made again. It returns what to read
+// ExternalArtifacts with: not with the cache if it may be behind.
+func (r *artifactGenerator) retract(ctx context.Context, o *watcherv1.ArtifactGenerator) (client.Reader, error) {
+	c := r.env.Manager.GetClient()
+	var reader client.Reader = c
+	for _, e := range o.Status.Inventory {
+		have := &sourcev1.ExternalArtifact{}
+		err := c.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: e.Name}, have)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		base := have.DeepCopy()
+		_, lost := r.lost(ctx, have, &have.Status.Artifact)
+		if err != nil || !lost || have.Labels[watcherv1.ArtifactGeneratorLabel] != string(o.UID) {
+			continue
+		}
+		status.Finish(have, status.Outcome{Message: disappeared})
+		if err := c.Status().Patch(ctx, have, client.MergeFrom(base), client.FieldOwner("source-watcher")); client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		reader = r.env.Manager.GetAPIReader()
+	}
+	return reader, nil
+}
+
 // claim puts what is to be made on record before it is made, and refuses what
 // belongs to somebody else.
 func (r *artifactGenerator) claim(ctx context.Context, o *watcherv1.ArtifactGenerator, pass *kube.Pass) error {
@@ -129,7 +159,7 @@ func (r *artifactGenerator) claim(ctx context.Context, o *watcherv1.ArtifactGene
 }
 
 // make makes one artifact and announces it.
-func (r *artifactGenerator) make(ctx context.Context, o *watcherv1.ArtifactGenerator, out *watcherv1.OutputArtifact, inputs map[string]input) (*watcherv1.ExternalArtifactReference, error) {
+func (r *artifactGenerator) make(ctx context.Context, reader client.Reader, o *watcherv1.ArtifactGenerator, out *watcherv1.OutputArtifact, inputs map[string]input) (*watcherv1.ExternalArtifactReference, error) {
 	var steps []source.Copy
 	for _, c := range out.Copy {
 		alias, pattern, ok := strings.Cut(strings.TrimPrefix(c.From, "@"), "/")
@@ -155,14 +185,14 @@ func (r *artifactGenerator) make(ctx context.Context, o *watcherv1.ArtifactGener
 	if from, ok := inputs[strings.TrimPrefix(out.OriginRevision, "@")]; ok {
 		metadata[watcherv1.ArtifactOriginRevisionAnnotation] = or(from.artifact.Metadata[watcherv1.ArtifactOriginRevisionAnnotation], from.artifact.Revision)
 	}
-	if err := r.external(ctx, o, out.Name, r.announce(info, revision, metadata)); err != nil {
+	if err := r.external(ctx, reader, o, out.Name, r.announce(info, revision, metadata)); err != nil {
 		return nil, err
 	}
 	return &watcherv1.ExternalArtifactReference{Name: out.Name, Namespace: o.Namespace, Digest: info.Digest.String(), Filename: info.Path[strings.LastIndexByte(info.Path, '/')+1:]}, nil
 }
 
 // external writes the ExternalArtifact, if it is not as it should be.
-func (r *artifactGenerator) external(ctx context.Context, o *watcherv1.ArtifactGenerator, name string, a *meta.Artifact) error {
+func (r *artifactGenerator) external(ctx context.Context, reader client.Reader, o *watcherv1.ArtifactGenerator, name string, a *meta.Artifact) error {
 	c := r.env.Manager.GetClient()
 	want := &sourcev1.ExternalArtifact{
 		TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.ExternalArtifactKind},
@@ -176,7 +206,7 @@ func (r *artifactGenerator) external(ctx context.Context, o *watcherv1.ArtifactG
 		want.Annotations = m.Annotations
 	}
 	have := &sourcev1.ExternalArtifact{}
-	err := c.Get(ctx, client.ObjectKeyFromObject(want), have)
+	err := reader.Get(ctx, client.ObjectKeyFromObject(want), have)
 	if err == nil && have.Status.Artifact.HasRevision(a.Revision) && have.Status.Artifact.HasDigest(a.Digest) && have.Status.Artifact.URL == a.URL {
 		return r.collect(ctx, have)
 	}

@@ -13,7 +13,7 @@ import (
 
 // Bucket reconciles source.toolkit.fluxcd.io Bucket.
 func Bucket(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.Bucket], error) {
-	return add(ctx, env, &bucketKind{sourceKind{env, sourcev1.BucketKind}}, kube.Options[*sourcev1.Bucket]{
+	return add(ctx, env, &bucketKind{sourceKind{env, sourcev1.BucketKind, sourcev1.BucketOperationFailedReason}}, kube.Options[*sourcev1.Bucket]{
 		Schedule: func(o *sourcev1.Bucket) kube.Schedule {
 			return env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
 		},
@@ -24,42 +24,44 @@ type bucketKind struct{ sourceKind }
 
 // bucketUnsupported are the fields that cannot be honoured yet.
 func bucketUnsupported() []string {
-	return []string{"spec.provider!=generic", "spec.sts", "spec.serviceAccountName", "spec.proxySecretRef"}
+	return []string{"spec.provider!=generic", "spec.sts", "spec.serviceAccountName"}
 }
 
 // Reconcile publishes the objects of the bucket.
 func (r *bucketKind) Reconcile(ctx context.Context, o *sourcev1.Bucket, pass *kube.Pass) kube.Result {
+	if result, ok := r.lost(ctx, o, &o.Status.Artifact); ok {
+		return result
+	}
 	if err := kube.Unsupported(o, bucketUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
 	lister, err := r.lister(ctx, o)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	defer lister.CloseIdleConnections()
 	src, err := bucket.New(o.Spec.Endpoint+"/"+o.Spec.BucketName, lister, &bucket.Options{Prefix: o.Spec.Prefix, Ignore: text(o.Spec.Ignore)})
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	rev, err := src.Resolve(ctx)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
-	if o.Status.Artifact.HasRevision(rev.String()) && sameText(o.Spec.Ignore, o.Status.ObservedIgnore) && r.stored(ctx, o.Status.Artifact) {
-		return r.succeed(ctx, o, o.Status.Artifact)
+	if o.Status.Artifact.HasRevision(rev.String()) && sameText(o.Spec.Ignore, o.Status.ObservedIgnore) {
+		return r.unchanged(ctx, o, pass, o.Status.Artifact)
 	}
+	r.outdated(o, o.Status.Artifact, rev.String())
 	content, err := src.Fetch(ctx, rev)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	defer content.Close()
 	artifact, err := r.publish(ctx, o, content, rev.String(), nil)
 	if err != nil {
-		return kube.Fail("StorageOperationFailed", err)
+		return r.unstored(o, err)
 	}
-	if old := o.Status.Artifact; old == nil || old.Digest != artifact.Digest || old.Revision != artifact.Revision {
-		tellNew(pass, artifact, fmt.Sprintf("stored artifact of bucket '%s'", o.Spec.BucketName))
-	}
+	tellNew(pass, o.Status.Artifact, artifact, fmt.Sprintf("stored artifact of bucket '%s'", o.Spec.BucketName))
 	o.Status.Artifact, o.Status.ObservedIgnore = artifact, o.Spec.Ignore
 	return r.succeed(ctx, o, artifact)
 }
@@ -73,6 +75,9 @@ func (r *bucketKind) Finalize(_ context.Context, o *sourcev1.Bucket, _ *kube.Pas
 func (r *bucketKind) lister(ctx context.Context, o *sourcev1.Bucket) (*bucket.S3, error) {
 	opts := &bucket.S3Options{Region: o.Spec.Region, PlainHTTP: o.Spec.Insecure}
 	if err := r.env.plain("", o.Spec.Insecure); err != nil {
+		return nil, err
+	}
+	if _, err := r.env.proxy(ctx, o.Namespace, o.Spec.ProxySecretRef, &opts.Proxy); err != nil {
 		return nil, err
 	}
 	data, err := r.env.secret(ctx, o.Namespace, o.Spec.SecretRef)

@@ -49,22 +49,31 @@ func sources() map[string]func() publisher {
 
 // source returns what a source announces, or how to end a pass without it.
 func (e *Env) source(ctx context.Context, kind string, key client.ObjectKey) (*meta.Artifact, *kube.Result) {
-	notYet := func(format string, args ...any) *kube.Result {
-		result := kube.NotYet("ArtifactFailed", fmt.Sprintf(format, args...), e.Flags.RequeueDependency)
-		return &result
+	a, reason, err := e.published(ctx, kind, key)
+	if err == nil {
+		return a, nil
 	}
+	result := kube.NotYet("ArtifactFailed", err.Error(), e.Flags.RequeueDependency)
+	if reason == "" {
+		result = kube.Fail("ArtifactFailed", err)
+	}
+	return nil, &result
+}
+
+// published returns what a source announces, or why it announces nothing, with
+// a reason if it is to be waited for.
+func (e *Env) published(ctx context.Context, kind string, key client.ObjectKey) (a *meta.Artifact, reason string, err error) {
 	src := sources()[kind]()
-	err := e.Manager.GetClient().Get(ctx, key, src)
+	err = e.Manager.GetClient().Get(ctx, key, src)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, notYet("%s '%s' does not exist", kind, key)
+		return nil, "NotFound", fmt.Errorf("%s '%s' does not exist", kind, key)
 	case err != nil:
-		result := kube.Fail("ArtifactFailed", err)
-		return nil, &result
+		return nil, "", err
 	case src.GetArtifact() == nil:
-		return nil, notYet("%s '%s' has no artifact yet", kind, key)
+		return nil, "NoArtifact", fmt.Errorf("%s '%s' has no artifact yet", kind, key)
 	}
-	return src.GetArtifact(), nil
+	return src.GetArtifact(), "", nil
 }
 
 // sourceWatches begin passes when a source of the kinds has a new artifact.

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,6 +30,7 @@ import (
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/kube/flags"
 	"github.com/gitopskit/gitopskit/runtime/observe"
+	"github.com/gitopskit/gitopskit/runtime/secrets"
 	"github.com/gitopskit/gitopskit/runtime/status"
 	"github.com/gitopskit/gitopskit/runtime/tenancy"
 	"github.com/gitopskit/gitopskit/source"
@@ -59,6 +62,9 @@ type Env struct {
 	Expressions depend.Expressions
 	// Event is told what happens.
 	Event func(ctx context.Context, obj client.Object, event kube.Event)
+	// Proxy returns the proxy of requests to sources whose spec names none; nil
+	// is no proxy.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Metrics records passes, and lists the objects.
 	Metrics *observe.Metrics
 	// Tags has what was scanned of registries.
@@ -121,17 +127,43 @@ func (e *Env) secret(ctx context.Context, namespace string, ref *meta.LocalObjec
 	return data, nil
 }
 
+// proxy sets the proxy of a Secret, which comes before that of the program. It
+// returns what tells one Secret from another.
+func (e *Env) proxy(ctx context.Context, namespace string, ref *meta.LocalObjectReference, to *func(*http.Request) (*url.URL, error)) (key [sha256.Size]byte, err error) {
+	*to = e.Proxy
+	data, err := e.secret(ctx, namespace, ref)
+	if err != nil || ref == nil {
+		return key, err
+	}
+	u, err := secrets.Proxy(data)
+	if err == nil {
+		err = e.plain(u.String(), false)
+	}
+	if err != nil {
+		return key, in("proxy: Secret "+namespace+"/"+ref.Name, err)
+	}
+	*to = http.ProxyURL(u)
+	return fingerprint(data), nil
+}
+
 // get reads an object that another one refers to, from the API server.
 func (e *Env) get(ctx context.Context, namespace, name string, obj client.Object) error {
 	err := e.Manager.GetAPIReader().Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, obj)
 	kind := strings.TrimPrefix(fmt.Sprintf("%T", obj), "*v1.")
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%s %s/%s does not exist", kind, namespace, name)
+		return &missingError{kind, namespace, name}
 	}
 	if err != nil {
 		return fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
 	}
 	return nil
+}
+
+// missingError is about an object that another one refers to.
+type missingError struct{ kind, namespace, name string }
+
+func (e *missingError) Error() string {
+	return fmt.Sprintf("%s %s/%s does not exist", e.kind, e.namespace, e.name)
 }
 
 // plain returns a plainError for a connection without TLS if the flags forbid those. The artifacts that controllers serve to
@@ -182,21 +214,6 @@ func in(what string, err error) error {
 // source is about to say so itself.
 func gone(err error) bool {
 	return errors.Is(err, source.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
-}
-
-// reasonOf is the reason of a condition for the failure of a source.
-func reasonOf(err error) string {
-	switch {
-	case errors.Is(err, plainError{}):
-		return meta.InsecureConnectionsDisallowedReason
-	case errors.Is(err, source.ErrUnauthorized):
-		return "AuthenticationFailed"
-	case errors.Is(err, source.ErrUnverified):
-		return "VerificationError"
-	case errors.Is(err, source.ErrInvalidSpec):
-		return "URLInvalid"
-	}
-	return "FetchFailed"
 }
 
 // schedule is that of a source; its timeout is a minute unless the spec has one.

@@ -21,7 +21,7 @@ import (
 
 // HelmChart reconciles source.toolkit.fluxcd.io HelmChart.
 func HelmChart(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.HelmChart], error) {
-	return add(ctx, env, &helmChart{sourceKind{env, sourcev1.HelmChartKind}}, kube.Options[*sourcev1.HelmChart]{
+	return add(ctx, env, &helmChart{sourceKind{env, sourcev1.HelmChartKind, "ChartPullError"}}, kube.Options[*sourcev1.HelmChart]{
 		Schedule: func(o *sourcev1.HelmChart) kube.Schedule { return env.schedule(o.Spec.Interval, nil, o.Spec.Suspend) },
 		References: func(o *sourcev1.HelmChart) []kube.Reference {
 			return []kube.Reference{{
@@ -51,6 +51,9 @@ type built struct {
 
 // Reconcile publishes the chart.
 func (r *helmChart) Reconcile(ctx context.Context, o *sourcev1.HelmChart, pass *kube.Pass) kube.Result {
+	if result, ok := r.lost(ctx, o, &o.Status.Artifact); ok {
+		return result
+	}
 	if err := kube.Unsupported(o, helmChartUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
@@ -68,7 +71,7 @@ func (r *helmChart) Reconcile(ctx context.Context, o *sourcev1.HelmChart, pass *
 	if b.Package != nil {
 		info, err := r.env.Store.PutBlob(ctx, r.key(o), b.Filename(), bytes.NewReader(b.Data))
 		if err != nil {
-			return kube.Fail("StorageOperationFailed", err)
+			return r.unstored(o, err)
 		}
 		artifact = r.announce(info, b.Version, nil)
 		if old := o.Status.Artifact; old == nil || old.Digest != artifact.Digest {
@@ -77,7 +80,7 @@ func (r *helmChart) Reconcile(ctx context.Context, o *sourcev1.HelmChart, pass *
 			artifact.LastUpdateTime = old.LastUpdateTime
 		}
 	}
-	r.verified(o, o.Spec.Verify != nil, b.evidence, artifact.Revision)
+	r.verified(o, b.evidence, artifact.Revision)
 	o.Status.Artifact, o.Status.ObservedChartName, o.Status.ObservedSourceArtifactRevision = artifact, o.Spec.Chart, b.from
 	o.Status.ObservedValuesFiles = slices.Clone(o.Spec.ValuesFiles)
 	r.succeed(ctx, o, artifact)
@@ -89,8 +92,7 @@ func (r *helmChart) Finalize(_ context.Context, o *sourcev1.HelmChart, _ *kube.P
 	return r.finalize(o)
 }
 
-func (r *helmChart) stop(o *sourcev1.HelmChart, reason string, err error) (*built, *kube.Result) {
-	result := r.fail(o, reason, err)
+func (r *helmChart) stop(result kube.Result) (*built, *kube.Result) {
 	return nil, &result
 }
 
@@ -103,49 +105,50 @@ func (r *helmChart) options(o *sourcev1.HelmChart) *chart.Options {
 // files are to be merged.
 func (r *helmChart) pull(ctx context.Context, o *sourcev1.HelmChart) (*built, *kube.Result) {
 	repo := &sourcev1.HelmRepository{}
-	if err := r.env.Manager.GetClient().Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: o.Spec.SourceRef.Name}, repo); err != nil {
-		return nil, r.noSource(o, err)
+	key := client.ObjectKey{Namespace: o.Namespace, Name: o.Spec.SourceRef.Name}
+	err := r.env.Manager.GetClient().Get(ctx, key, repo)
+	if apierrors.IsNotFound(err) {
+		return r.stop(r.unavailable(o, sourcev1.FetchFailedCondition, "SourceUnavailable", fmt.Sprintf("HelmRepository '%s' does not exist", key)))
+	}
+	if err != nil {
+		return r.stop(r.fail(o, err))
 	}
 	opts, _, err := r.env.helmOptions(ctx, repo)
 	if err != nil {
-		return r.stop(o, reasonOf(err), err)
+		return r.stop(r.fail(o, err))
 	}
 	if o.Spec.Verify != nil {
 		if opts.Verifier, err = r.env.cosign(ctx, o.Namespace, o.Spec.Verify.SecretRef); err != nil {
-			return r.stop(o, reasonOf(err), err)
+			return r.stop(r.fail(o, err))
 		}
 	}
 	server, err := helmrepo.New(repo.Spec.URL, opts)
 	if err != nil {
-		return r.stop(o, "InvalidChartReference", err)
+		return r.stop(r.broken(o, sourcev1.FetchFailedCondition, "InvalidChartReference", err))
 	}
 	c, err := server.Chart(o.Spec.Chart, o.Spec.Version)
 	if err != nil {
-		return r.stop(o, "InvalidChartReference", err)
+		return r.stop(r.broken(o, sourcev1.FetchFailedCondition, "InvalidChartReference", err))
 	}
 	rev, err := c.Resolve(ctx)
 	if err != nil {
-		return r.stop(o, "ChartPullError", err)
+		return r.stop(r.fail(o, err))
 	}
 	b := &built{reason: "ChartPullSucceeded", message: fmt.Sprintf("pulled '%s' chart with version '%s'", o.Spec.Chart, rev.Ref)}
 	if repo.Status.Artifact != nil {
 		b.from = repo.Status.Artifact.Revision
 	}
-	if a := o.Status.Artifact; a.HasRevision(rev.Ref) && a.HasDigest(rev.Digest.String()) && o.Spec.Verify == nil && len(o.Spec.ValuesFiles)+len(o.Status.ObservedValuesFiles) == 0 && r.stored(ctx, a) {
+	if a := o.Status.Artifact; a.HasRevision(rev.Ref) && a.HasDigest(rev.Digest.String()) && o.Spec.Verify == nil && len(o.Spec.ValuesFiles)+len(o.Status.ObservedValuesFiles) == 0 {
 		return b, nil // the package that is there, byte for byte
 	}
 	archive, err := c.Download(ctx, rev)
 	if err != nil {
-		reason := reasonOf(err)
-		if reason == "FetchFailed" {
-			reason = "ChartPullError"
-		}
-		return r.stop(o, reason, err)
+		return r.stop(r.fail(o, err))
 	}
 	b.Package, b.evidence = archive.Package, archive.Verified
 	if len(o.Spec.ValuesFiles) > 0 {
 		if b.Package, err = chart.Build(ctx, archive.FS(), ".", r.options(o)); err != nil {
-			return r.stop(o, "ChartPackageError", err)
+			return r.stop(r.broken(o, sourcev1.BuildFailedCondition, "ChartPackageError", err))
 		}
 		b.message += fmt.Sprintf(" and merged values files %v", o.Spec.ValuesFiles)
 	}
@@ -154,17 +157,19 @@ func (r *helmChart) pull(ctx context.Context, o *sourcev1.HelmChart) (*built, *k
 
 // pack makes the chart from a directory of another source.
 func (r *helmChart) pack(ctx context.Context, o *sourcev1.HelmChart) (*built, *kube.Result) {
-	a, missing := r.env.source(ctx, o.Spec.SourceRef.Kind, client.ObjectKey{Namespace: o.Namespace, Name: o.Spec.SourceRef.Name})
-	if missing != nil {
-		return nil, missing
+	a, reason, err := r.env.published(ctx, o.Spec.SourceRef.Kind, client.ObjectKey{Namespace: o.Namespace, Name: o.Spec.SourceRef.Name})
+	if reason != "" {
+		return r.stop(r.unavailable(o, sourcev1.FetchFailedCondition, "SourceUnavailable", err.Error()))
+	}
+	if err != nil {
+		return r.stop(r.fail(o, err))
 	}
 	content, err := r.env.artifact(ctx, a)
 	if gone(err) {
-		result := kube.NotYet("SourceUnavailable", "the artifact of the source is not there yet: "+err.Error(), r.env.Flags.RequeueDependency)
-		return nil, &result
+		return r.stop(r.unavailable(o, sourcev1.FetchFailedCondition, "SourceUnavailable", "the artifact of the source is not there yet: "+err.Error()))
 	}
 	if err != nil {
-		return r.stop(o, "FetchFailed", err)
+		return r.stop(r.fail(o, err))
 	}
 	defer content.Close()
 	opts := r.options(o)
@@ -176,7 +181,7 @@ func (r *helmChart) pack(ctx context.Context, o *sourcev1.HelmChart) (*built, *k
 	}
 	pkg, err := chart.Build(ctx, content, path.Clean("./"+o.Spec.Chart), opts)
 	if err != nil {
-		return r.stop(o, "ChartPackageError", err)
+		return r.stop(r.broken(o, sourcev1.BuildFailedCondition, "ChartPackageError", err))
 	}
 	return &built{
 		Package: pkg, from: a.Revision, reason: "ChartPackageSucceeded",
@@ -198,15 +203,6 @@ func (r *helmChart) credentials(ctx context.Context, namespace, url string) (*he
 		}
 	}
 	return nil, nil //nolint:nilnil // nil means the defaults
-}
-
-// noSource ends a pass without a source.
-func (r *helmChart) noSource(o *sourcev1.HelmChart, err error) *kube.Result {
-	result := kube.Fail("SourceUnavailable", err)
-	if apierrors.IsNotFound(err) {
-		result = kube.NotYet("SourceUnavailable", fmt.Sprintf("%s '%s/%s' does not exist", o.Spec.SourceRef.Kind, o.Namespace, o.Spec.SourceRef.Name), r.env.Flags.RequeueDependency)
-	}
-	return &result
 }
 
 // shortRevision is what Flux adds to the version of a chart: the first twelve

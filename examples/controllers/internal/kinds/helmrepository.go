@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,7 +17,7 @@ import (
 
 // HelmRepository reconciles source.toolkit.fluxcd.io HelmRepository.
 func HelmRepository(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.HelmRepository], error) {
-	logic := &helmRepository{sourceKind: sourceKind{env, sourcev1.HelmRepositoryKind}, open: map[client.ObjectKey]*opened{}}
+	logic := &helmRepository{sourceKind: sourceKind{env, sourcev1.HelmRepositoryKind, meta.FailedReason}, open: map[client.ObjectKey]*opened{}}
 	return add(ctx, env, logic, kube.Options[*sourcev1.HelmRepository]{
 		Schedule: func(o *sourcev1.HelmRepository) kube.Schedule {
 			s := env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
@@ -43,50 +44,52 @@ type opened struct {
 
 // helmRepositoryUnsupported are the fields that cannot be honoured yet.
 func helmRepositoryUnsupported() []string {
-	return []string{"spec.provider!=generic", "spec.accessFrom"}
+	return []string{"spec.provider!=generic"}
 }
 
 // Reconcile publishes the index of the repository.
 func (r *helmRepository) Reconcile(ctx context.Context, o *sourcev1.HelmRepository, pass *kube.Pass) kube.Result {
+	if result, ok := r.lost(ctx, o, &o.Status.Artifact); ok {
+		return result
+	}
 	if err := kube.Unsupported(o, helmRepositoryUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
 	opts, secret, err := r.env.helmOptions(ctx, o)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	if o.Spec.Type == sourcev1.HelmRepositoryTypeOCI {
 		return kube.Ready("Helm repository is ready")
 	}
 	index, err := r.index(o, opts, secret)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	rev, err := index.Resolve(ctx)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
-	if o.Status.Artifact.HasRevision(rev.String()) && r.stored(ctx, o.Status.Artifact) {
-		return r.succeed(ctx, o, o.Status.Artifact)
+	if o.Status.Artifact.HasRevision(rev.String()) {
+		return r.unchanged(ctx, o, pass, o.Status.Artifact)
 	}
+	r.outdated(o, o.Status.Artifact, rev.String())
 	content, err := index.Fetch(ctx, rev)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	defer content.Close()
 	f, err := content.Open(helmrepo.IndexFile)
 	if err != nil {
-		return r.fail(o, "FetchFailed", err)
+		return r.fail(o, err)
 	}
 	defer f.Close()
 	info, err := r.env.Store.PutBlob(ctx, r.key(o), "index-"+rev.Digest.Encoded()+".yaml", f)
 	if err != nil {
-		return kube.Fail("StorageOperationFailed", err)
+		return r.unstored(o, err)
 	}
 	artifact := r.announce(info, rev.String(), nil)
-	if !o.Status.Artifact.HasRevision(artifact.Revision) {
-		tellNew(pass, artifact, fmt.Sprintf("stored fetched index of size %d from '%s'", info.Size, o.Spec.URL))
-	}
+	tellNew(pass, o.Status.Artifact, artifact, fmt.Sprintf("stored fetched index of size %d from '%s'", info.Size, o.Spec.URL))
 	o.Status.Artifact = artifact
 	return r.succeed(ctx, o, artifact)
 }
@@ -121,7 +124,7 @@ func (r *helmRepository) index(o *sourcev1.HelmRepository, opts *helmrepo.Option
 // helmOptions reads how to reach a Helm repository. The text tells whether the
 // Secrets have changed.
 func (e *Env) helmOptions(ctx context.Context, o *sourcev1.HelmRepository) (*helmrepo.Options, string, error) {
-	opts := &helmrepo.Options{PassCredentials: o.Spec.PassCredentials, Client: oci.Client{Insecure: o.Spec.Insecure}}
+	opts := &helmrepo.Options{PassCredentials: o.Spec.PassCredentials, Client: oci.Client{Insecure: o.Spec.Insecure, Proxy: e.Proxy, Timeout: -1}} // passes have a timeout
 	if err := e.plain(o.Spec.URL, o.Spec.Insecure); err != nil {
 		return nil, "", err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/google/go-containerregistry/pkg/authn"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/runtime/secrets"
@@ -20,7 +22,7 @@ import (
 
 // OCIRepository reconciles source.toolkit.fluxcd.io OCIRepository.
 func OCIRepository(ctx context.Context, env *Env) (*kube.Controller[*sourcev1.OCIRepository], error) {
-	return add(ctx, env, &ociRepository{sourceKind{env, sourcev1.OCIRepositoryKind}}, kube.Options[*sourcev1.OCIRepository]{
+	return add(ctx, env, &ociRepository{sourceKind{env, sourcev1.OCIRepositoryKind, sourcev1.OCIPullFailedReason}}, kube.Options[*sourcev1.OCIRepository]{
 		Schedule: func(o *sourcev1.OCIRepository) kube.Schedule {
 			return env.schedule(o.Spec.Interval, o.Spec.Timeout, o.Spec.Suspend)
 		},
@@ -32,45 +34,47 @@ type ociRepository struct{ sourceKind }
 // ociUnsupported are the fields that cannot be honoured yet.
 func ociUnsupported() []string {
 	return []string{
-		"spec.provider!=generic", "spec.serviceAccountName", "spec.proxySecretRef",
+		"spec.provider!=generic",
 		"spec.verify.provider!=cosign", "spec.verify.matchOIDCIdentity", "spec.verify.trustedRootSecretRef",
 	}
 }
 
 // Reconcile publishes the content of the image that the reference is now.
 func (r *ociRepository) Reconcile(ctx context.Context, o *sourcev1.OCIRepository, pass *kube.Pass) kube.Result {
+	if result, ok := r.lost(ctx, o, &o.Status.Artifact); ok {
+		return result
+	}
 	if err := kube.Unsupported(o, ociUnsupported()...); err != nil {
 		return kube.Fail("UnsupportedField", err)
 	}
 	src, err := r.source(ctx, o)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	rev, err := src.Resolve(ctx)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
-	if o.Status.Artifact.HasRevision(rev.String()) && r.same(o) && r.stored(ctx, o.Status.Artifact) {
+	if o.Status.Artifact.HasRevision(rev.String()) && r.same(o) {
 		evidence, err := src.Verify(ctx, rev)
 		if err != nil {
-			return r.fail(o, reasonOf(err), err)
+			return r.fail(o, err)
 		}
-		r.verified(o, o.Spec.Verify != nil, evidence, rev.String())
-		return r.succeed(ctx, o, o.Status.Artifact)
+		r.verified(o, evidence, rev.String())
+		return r.unchanged(ctx, o, pass, o.Status.Artifact)
 	}
+	r.outdated(o, o.Status.Artifact, rev.String())
 	content, err := src.Fetch(ctx, rev)
 	if err != nil {
-		return r.fail(o, reasonOf(err), err)
+		return r.fail(o, err)
 	}
 	defer content.Close()
 	artifact, err := r.store(ctx, o, content, rev)
 	if err != nil {
-		return kube.Fail("StorageOperationFailed", err)
+		return r.unstored(o, err)
 	}
-	if old := o.Status.Artifact; old == nil || old.Digest != artifact.Digest || old.Revision != artifact.Revision {
-		tellNew(pass, artifact, fmt.Sprintf("stored artifact with revision '%s' from '%s'", rev, o.Spec.URL))
-	}
-	r.verified(o, o.Spec.Verify != nil, content.Verified, rev.String())
+	tellNew(pass, o.Status.Artifact, artifact, fmt.Sprintf("stored artifact with revision '%s' from '%s'", rev, o.Spec.URL))
+	r.verified(o, content.Verified, rev.String())
 	o.Status.Artifact, o.Status.ObservedIgnore, o.Status.ObservedLayerSelector = artifact, o.Spec.Ignore, o.Spec.LayerSelector
 	return r.succeed(ctx, o, artifact)
 }
@@ -118,6 +122,14 @@ func (r *ociRepository) source(ctx context.Context, o *sourcev1.OCIRepository) (
 	if err != nil {
 		return nil, err
 	}
+	if _, err := r.env.proxy(ctx, o.Namespace, o.Spec.ProxySecretRef, &client.Proxy); err != nil {
+		return nil, err
+	}
+	if o.Spec.ServiceAccountName != "" && o.Spec.SecretRef == nil {
+		if client.Keychain, err = r.env.pullSecrets(ctx, o.Namespace, o.Spec.ServiceAccountName); err != nil {
+			return nil, err
+		}
+	}
 	client.Insecure = o.Spec.Insecure
 	opts := &oci.Options{Client: client, Layer: oci.Layer{MediaType: o.GetLayerMediaType()}}
 	if o.GetLayerOperation() == sourcev1.OCILayerCopy {
@@ -143,7 +155,7 @@ func (r *ociRepository) source(ctx context.Context, o *sourcev1.OCIRepository) (
 
 // registry reads how to reach a registry.
 func (e *Env) registry(ctx context.Context, namespace string, login, cert *meta.LocalObjectReference) (oci.Client, error) {
-	var client oci.Client
+	client := oci.Client{Proxy: e.Proxy, Timeout: -1} // passes have a timeout
 	data, err := e.secret(ctx, namespace, login)
 	if err != nil {
 		return client, err
@@ -163,6 +175,27 @@ func (e *Env) registry(ctx context.Context, namespace string, login, cert *meta.
 	return client, nil
 }
 
+// pullSecrets are the credentials of the imagePullSecrets of a service account.
+func (e *Env) pullSecrets(ctx context.Context, namespace, name string) (authn.Keychain, error) {
+	account := &corev1.ServiceAccount{}
+	if err := e.get(ctx, namespace, name, account); err != nil {
+		return nil, err
+	}
+	var all []authn.Keychain
+	for _, ref := range account.ImagePullSecrets {
+		data, err := e.secret(ctx, namespace, &meta.LocalObjectReference{Name: ref.Name})
+		if err != nil {
+			return nil, in("ServiceAccount "+namespace+"/"+name, err)
+		}
+		keychain, err := secrets.Keychain(data)
+		if err != nil {
+			return nil, in("ServiceAccount "+namespace+"/"+name+": Secret "+namespace+"/"+ref.Name, err)
+		}
+		all = append(all, keychain)
+	}
+	return authn.NewMultiKeychain(all...), nil
+}
+
 // cosign reads the public keys of a Secret: its entries that end in .pub.
 func (e *Env) cosign(ctx context.Context, namespace string, ref *meta.LocalObjectReference) (oci.Verifier, error) {
 	if ref == nil {
@@ -170,7 +203,7 @@ func (e *Env) cosign(ctx context.Context, namespace string, ref *meta.LocalObjec
 	}
 	data, err := e.secret(ctx, namespace, ref)
 	if err != nil {
-		return nil, err
+		return nil, unverified{err}
 	}
 	var keys [][]byte
 	for _, name := range slices.Sorted(maps.Keys(data)) {
@@ -179,5 +212,8 @@ func (e *Env) cosign(ctx context.Context, namespace string, ref *meta.LocalObjec
 		}
 	}
 	verifier, err := cosign.NewKeys(keys...)
-	return verifier, in("Secret "+namespace+"/"+ref.Name, err)
+	if err != nil {
+		return nil, unverified{in("Secret "+namespace+"/"+ref.Name, err)}
+	}
+	return verifier, nil
 }
