@@ -57,6 +57,7 @@ func (c *Controller[T]) tell(pass *Pass, was, is *metav1.Condition, result Resul
 		return
 	}
 	e := Event{Reason: is.Reason, Message: is.Message, Metadata: map[string]string{}}
+	maps.Copy(e.Metadata, result.facts)
 	if result.revision != "" {
 		maps.Copy(e.Metadata, map[string]string{"revision": result.revision})
 	}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"maps"
 	"time"
 
 	rt "github.com/gitopskit/gitopskit/runtime"
@@ -16,6 +17,7 @@ type Result struct {
 	after    time.Duration
 	wake     []rt.Waker
 	revision string
+	facts    map[string]string
 	made     bool
 	quiet    bool
 }
@@ -63,6 +65,23 @@ func (r Result) At(revision string) Result {
 	r.revision = revision
 	return r
 }
+
+// With returns r with one more fact for the metadata of the events that tell of
+// it, such as the revision that an artifact was made of. An empty value is none.
+func (r Result) With(key, value string) Result {
+	if value == "" {
+		return r
+	}
+	facts := maps.Clone(r.facts)
+	if facts == nil {
+		facts = map[string]string{}
+	}
+	facts[key], r.facts = value, facts
+	return r
+}
+
+// Outcome returns what the pass came to, as it goes into the conditions.
+func (r Result) Outcome() status.Outcome { return r.outcome }
 
 // Because returns r with a reason for the condition Ready other than the usual.
 func (r Result) Because(reason string) Result {

@@ -40,6 +40,7 @@ func Kustomization(ctx context.Context, env *Env) (*kube.Controller[*kustomizev1
 type kustomization struct {
 	env   *Env
 	waits kube.Waits
+	tries attempts
 }
 
 // Reconcile applies what the source has.
@@ -51,13 +52,13 @@ func (r *kustomization) Reconcile(ctx context.Context, o *kustomizev1.Kustomizat
 	if missing != nil {
 		return *missing
 	}
-	return r.deploy(ctx, o, pass, artifact).At(artifact.Revision)
+	return r.tries.end(o, pass, artifact, r.deploy(ctx, o, pass, artifact))
 }
 
 // deploy builds and applies an artifact, or goes on with the wait for it.
 func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact) kube.Result {
 	if waited, err := r.waits.End(pass, waitsFor(o, artifact.Revision)); waited {
-		return r.healthy(o, pass, artifact.Revision, err)
+		return r.healthy(o, pass, artifact, err)
 	}
 	if pass.Interrupted != "" {
 		pass.Event(kube.Event{Reason: "HealthCheckCanceled", Message: "canceled because of a new reconciliation: " + pass.Interrupted})
@@ -78,11 +79,12 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 	if err != nil {
 		return kube.Fail("BuildFailed", outside{err}) // the tree may change, and so may what it is built with
 	}
-	return r.apply(ctx, o, pass, objects, artifact.Revision)
+	r.tries.built(pass, objects)
+	return r.apply(ctx, o, pass, objects, artifact)
 }
 
 // apply applies the objects, prunes, and begins to wait.
-func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, revision string) kube.Result {
+func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, artifact *meta.Artifact) kube.Result {
 	cluster, err := r.client(ctx, o, pass)
 	if bad := (*health.Error)(nil); errors.As(err, &bad) {
 		return kube.Stall("InvalidCELExpression", err)
@@ -99,14 +101,14 @@ func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization,
 		return kube.Fail("PruneFailed", err)
 	}
 	if set.Update(pruned); set.Changed() {
-		pass.Event(kube.Event{Reason: "Progressing", Message: set.Summary(), Metadata: map[string]string{"revision": revision}})
+		pass.Event(kube.Event{Reason: "Progressing", Message: set.Summary(), Metadata: revisions(artifact)})
 	}
 	ids := checks(o, cluster, objects)
 	if len(ids) == 0 {
 		status.Delete(o, meta.HealthyCondition)
-		return r.done(o, pass, revision)
+		return r.done(o, pass, artifact)
 	}
-	return r.wait(o, pass, cluster, ids, revision)
+	return r.wait(o, pass, cluster, ids, artifact.Revision)
 }
 
 // waitsFor tells one wait from another.
@@ -134,32 +136,34 @@ func (r *kustomization) wait(o *kustomizev1.Kustomization, pass *kube.Pass, clus
 }
 
 // healthy ends a wait.
-func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, revision string, err error) kube.Result {
+func (r *kustomization) healthy(o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact, err error) kube.Result {
 	if err != nil {
 		status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse, Reason: "HealthCheckFailed", Message: err.Error()})
 		return kube.Fail("HealthCheckFailed", in("health check failed", err))
 	}
 	status.Set(o, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "all objects are ready"})
-	return r.done(o, pass, revision)
+	return r.done(o, pass, artifact)
 }
 
 // done ends a pass that has applied a revision.
-func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, revision string) kube.Result {
+func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, artifact *meta.Artifact) kube.Result {
+	revision := artifact.Revision
 	message := "Applied revision: " + revision
 	if o.Status.LastAppliedRevision != revision {
-		metadata := map[string]string{"revision": revision}
+		metadata := revisions(artifact)
 		if strings.Contains(revision, "@sha1:") {
 			metadata["commit"] = revision // for the status of the commit
 		}
 		pass.Event(kube.Event{Reason: "ReconciliationSucceeded", Message: message, Metadata: metadata})
 	}
-	o.Status.LastAppliedRevision = revision
+	o.Status.LastAppliedRevision, o.Status.LastAppliedOriginRevision = revision, originRevision(artifact)
 	return kube.Ready(message).Because("ReconciliationSucceeded").At(revision)
 }
 
 // Finalize deletes what was applied, as the deletion policy says.
 func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
 	_, _ = r.waits.End(pass, "") // nothing waits for it any more
+	r.tries.forget(pass.Key)
 	policy := o.GetDeletionPolicy()
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination || policy == kustomizev1.DeletionPolicyMirrorPrune && o.Spec.Prune
 	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {

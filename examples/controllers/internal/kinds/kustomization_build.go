@@ -149,27 +149,3 @@ func (r *kustomization) sameRevision(ctx context.Context, o, dependency *kustomi
 	}
 	return fmt.Errorf("dependency %s/%s has not applied revision %s yet", dependency.Namespace, dependency.Name, a.Revision)
 }
-
-// statusInventory keeps the inventory in the status of a Kustomization, and
-// writes it to the API server before anything is applied.
-type statusInventory struct {
-	o    *kustomizev1.Kustomization
-	pass *kube.Pass
-}
-
-// Load reads the inventory.
-func (s *statusInventory) Load(context.Context) (*ssa.Inventory, error) {
-	inv, err := form[*ssa.Inventory](s.o.Status.Inventory)
-	if inv == nil {
-		inv = &ssa.Inventory{}
-	}
-	return inv, in("status.inventory", err)
-}
-
-// Save writes the inventory.
-func (s *statusInventory) Save(ctx context.Context, inv *ssa.Inventory) (err error) {
-	if s.o.Status.Inventory, err = form[*kustomizev1.ResourceInventory](inv); err != nil {
-		return err
-	}
-	return s.pass.Record(ctx)
-}
