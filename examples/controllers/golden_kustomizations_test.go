@@ -57,7 +57,7 @@ func TestKustomizationGolden(t *testing.T) {
 	w.run(all(), o)
 	w.ready("GitRepository/apps")
 	w.ready("OCIRepository/pushed")
-	w.failed("GitRepository/broken", "FetchFailed", "")
+	w.failed("GitRepository/broken", "GitOperationFailed", "")
 	for _, s := range inputs {
 		spec := map[string]any{
 			"interval": "1h", "retryInterval": "1h", "prune": true, "timeout": "30s", "path": "./" + s.Name,
