@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"io/fs"
 	"maps"
 	"regexp"
@@ -112,6 +113,12 @@ func abnormal() []string {
 	return []string{sourcev1.FetchFailedCondition, sourcev1.BuildFailedCondition, sourcev1.StorageOperationFailedCondition, includeUnavailable}
 }
 
+// only removes the conditions of other failures. One that goes on has begun when
+// it began.
+func only(o kube.Object, condition string) {
+	status.Delete(o, slices.DeleteFunc(abnormal(), func(c string) bool { return c == condition })...)
+}
+
 // fail ends a pass of a source that cannot be read.
 func (s *sourceKind) fail(o kube.Object, err error) kube.Result {
 	reason := reasonOf(err)
@@ -137,18 +144,18 @@ func (s *sourceKind) broken(o kube.Object, condition, reason string, err error) 
 		err = outside{err}
 	}
 	err = withoutQuery{err}
-	status.Delete(o, abnormal()...)
 	is := metav1.ConditionTrue
 	if reason == sourcev1.VerificationError {
 		condition, is = sourcev1.SourceVerifiedCondition, metav1.ConditionFalse
 	}
+	only(o, condition)
 	status.Set(o, metav1.Condition{Type: condition, Status: is, Reason: reason, Message: err.Error()})
 	return kube.Fail(reason, err)
 }
 
 // unavailable ends a pass that needs another source, which is not there yet.
 func (s *sourceKind) unavailable(o kube.Object, condition, reason, message string) kube.Result {
-	status.Delete(o, abnormal()...)
+	only(o, condition)
 	status.Set(o, metav1.Condition{Type: condition, Status: metav1.ConditionTrue, Reason: reason, Message: message})
 	return kube.NotYet(reason, message, s.env.Flags.RequeueDependency)
 }
