@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"io/fs"
 	"maps"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
