@@ -15,7 +15,9 @@ import (
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitopskit/gitopskit/runtime/chaos"
 	"github.com/gitopskit/gitopskit/runtime/kube"
@@ -163,10 +165,12 @@ func TestWeather(t *testing.T) {
 	}
 	faults.Set()
 	for _, name := range names {
-		if !w.missing(name) {
-			w.update(name, func(k *kustomizev1.Kustomization) { k.Spec.Path = "./last" })
+		k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace}}
+		last := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"path":"./last"}}`))
+		if err := w.client.Patch(t.Context(), k, last); client.IgnoreNotFound(err) != nil { // it may be about to go
+			t.Fatal(err)
 		}
-		if w.missing(name) || w.get(name).DeletionTimestamp != nil {
+		if k.UID == "" || k.DeletionTimestamp != nil {
 			w.until(name+" is gone", func() bool { return w.missing(name) })
 			continue
 		}
