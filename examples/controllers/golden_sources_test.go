@@ -54,8 +54,8 @@ func newUpstreams(t *testing.T, w *world) *upstreams {
 	}
 	u.gitURL, u.chartsURL, u.s3Host = u.serve(u.git), u.serve(u.charts), strings.TrimPrefix(u.serve(u.s3), "http://")
 	u.head = u.commit("apps", "main", map[string]string{"a.yaml": "a: 1\n", "b/b.yaml": "b: 1\n", "b/c.txt": "c\n", "secret/d.yaml": "d: 1\n"})
-	for tag, file := range map[string]string{"v1.0.0": "one", "v1.1.0": "two"} {
-		u.commit("tagged", "main", map[string]string{file + ".yaml": "a: 1\n"})
+	for _, tag := range []string{"v1.0.0", "v1.1.0"} {
+		u.commit("tagged", "main", map[string]string{tag + ".yaml": "a: 1\n"})
 		if _, err := u.git.AnnotatedTag("tagged", tag, "main", tag); err != nil {
 			t.Fatal(err)
 		}
