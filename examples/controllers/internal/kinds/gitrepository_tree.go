@@ -80,9 +80,12 @@ func (r *gitRepository) circle(ctx context.Context, o *sourcev1.GitRepository, n
 		if name == o.Name {
 			return fmt.Errorf("%w: spec.include leads back to itself, by %s: remove one of them", source.ErrInvalidSpec, strings.Join(append(path, name), " -> "))
 		}
+		if slices.Contains(path, name) {
+			return nil // a circle of others
+		}
 		next := &sourcev1.GitRepository{}
-		if slices.Contains(path, name) || r.env.Manager.GetClient().Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: name}, next) != nil {
-			return nil // a circle of others, or nothing
+		if err := r.env.Manager.GetClient().Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: name}, next); client.IgnoreNotFound(err) != nil {
+			return err
 		}
 		path = append(path, name)
 		for _, include := range next.Spec.Include {
