@@ -74,6 +74,7 @@ func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured, o
 	if err != nil {
 		return set, fmt.Errorf("ssa: apply for %s: %w", c.Owner, err)
 	}
+	set.memo = p.memo()
 	return set, nil
 }
 

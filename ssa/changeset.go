@@ -62,6 +62,8 @@ type Change struct {
 // order in which the objects were handled.
 type ChangeSet struct {
 	Changes []Change
+
+	memo *Memo
 }
 
 // Err joins the errors of all objects; nil if there are none.

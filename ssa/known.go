@@ -37,6 +37,11 @@ func (s *Store) inventoryKind() *kindStore {
 // holdsExactly reports whether the stored inventory is known to have these
 // entries and no others.
 func (c *Client) holdsExactly(entries []Entry) bool {
+	return c.Store != nil && c.holdsSum(c.entriesSum(entries))
+}
+
+// holdsSum is holdsExactly for the digest of entries.
+func (c *Client) holdsSum(entries sum) bool {
 	store, ok := c.inventory().(*ConfigMapInventory)
 	if !ok || c.Store == nil {
 		return false
@@ -49,7 +54,7 @@ func (c *Client) holdsExactly(entries []Entry) bool {
 	c.Store.inventories.mu.Lock()
 	state, known := c.Store.inventories.known[name]
 	c.Store.inventories.mu.Unlock()
-	return known && state.entries == c.entriesSum(entries) && state.version == k.versionOf(name)
+	return known && state.entries == entries && state.version == k.versionOf(name)
 }
 
 // versionOf returns the version of an object, in the form of Inventory.Version;
