@@ -46,9 +46,8 @@ type attempt struct {
 }
 
 // built begins an attempt.
-func (a *attempts) built(pass *kube.Pass, objects []*unstructured.Unstructured) {
-	digest, err := digestOf(objects)
-	if err != nil {
+func (a *attempts) built(pass *kube.Pass, digest string) {
+	if digest == "" {
 		return // it cannot be told from others, nor will it be applied
 	}
 	a.mu.Lock()
@@ -92,14 +91,14 @@ func (a *attempts) end(o *kustomizev1.Kustomization, pass *kube.Pass, artifact *
 	return result
 }
 
-// digestOf tells one set of objects from another.
-func digestOf(objects []*unstructured.Unstructured) (string, error) {
+// digestOf tells one set of objects from another; empty if it has no JSON form.
+func digestOf(objects []*unstructured.Unstructured) string {
 	hash := sha256.New()
 	enc := json.NewEncoder(hash)
 	for _, o := range objects {
 		if err := enc.Encode(o.Object); err != nil {
-			return "", err
+			return ""
 		}
 	}
-	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }

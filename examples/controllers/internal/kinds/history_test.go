@@ -21,7 +21,7 @@ func TestHistory(t *testing.T) {
 	try := func(content string, result kube.Result, revision string) {
 		t.Helper()
 		pass := &kube.Pass{}
-		a.built(pass, []*unstructured.Unstructured{{Object: map[string]any{"data": content}}})
+		a.built(pass, digestOf([]*unstructured.Unstructured{{Object: map[string]any{"data": content}}}))
 		a.end(o, pass, &meta.Artifact{Revision: revision}, result)
 	}
 	check := func(want ...string) {

@@ -41,6 +41,7 @@ type kustomization struct {
 	env   *Env
 	waits kube.Waits
 	tries attempts
+	known memos
 }
 
 // Reconcile applies what the source has.
@@ -64,6 +65,13 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 		pass.Event(kube.Event{Reason: "HealthCheckCanceled", Message: "canceled because of a new reconciliation: " + pass.Interrupted})
 	}
 	o.Status.LastAttemptedRevision = artifact.Revision
+	from, err := r.env.inputs(ctx, o, pass, artifact)
+	if err != nil {
+		return kube.Fail("BuildFailed", outside{err})
+	}
+	if result := r.again(ctx, o, pass, from, artifact); result != nil {
+		return *result
+	}
 	content, err := r.env.artifact(ctx, artifact)
 	if gone(err) {
 		return kube.NotYet("ArtifactFailed", "the artifact of the source is not there yet: "+err.Error(), r.env.Flags.RequeueDependency)
@@ -75,16 +83,34 @@ func (r *kustomization) deploy(ctx context.Context, o *kustomizev1.Kustomization
 	if dir := path.Clean("./" + o.Spec.Path); !isDir(content, dir) {
 		return kube.Fail("ArtifactFailed", fmt.Errorf("kustomization path not found: the artifact of %s has no directory %q", artifact.Revision, dir))
 	}
-	objects, err := r.build(ctx, o, pass, content)
+	objects, err := r.build(ctx, o, from, content)
 	if err != nil {
 		return kube.Fail("BuildFailed", outside{err}) // the tree may change, and so may what it is built with
 	}
-	r.tries.built(pass, objects)
-	return r.apply(ctx, o, pass, objects, artifact)
+	return r.apply(ctx, o, pass, objects, from, artifact)
+}
+
+// again goes on without a build if it would be the one that the cluster still
+// holds, and returns nil if that is not known.
+func (r *kustomization) again(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, from *inputs, artifact *meta.Artifact) *kube.Result {
+	last := r.known.of(pass.Key, from.sum)
+	if last == nil {
+		return nil
+	}
+	cluster, err := r.client(ctx, o, pass)
+	if err != nil || !cluster.Holds(ctx, last.applied) {
+		return nil
+	}
+	r.tries.built(pass, last.digest)
+	result := r.check(o, pass, cluster, last.applied.Objects(), artifact)
+	return &result
 }
 
 // apply applies the objects, prunes, and begins to wait.
-func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, artifact *meta.Artifact) kube.Result {
+func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, objects []*unstructured.Unstructured, from *inputs, artifact *meta.Artifact) kube.Result {
+	digest := digestOf(objects)
+	r.tries.built(pass, digest)
+	r.known.forget(pass.Key)
 	cluster, err := r.client(ctx, o, pass)
 	if bad := (*health.Error)(nil); errors.As(err, &bad) {
 		return kube.Stall("InvalidCELExpression", err)
@@ -103,7 +129,17 @@ func (r *kustomization) apply(ctx context.Context, o *kustomizev1.Kustomization,
 	if set.Update(pruned); set.Changed() {
 		pass.Event(kube.Event{Reason: "Progressing", Message: set.Summary(), Metadata: revisions(artifact)})
 	}
-	ids := checks(o, cluster, objects)
+	r.known.keep(pass.Key, memo{from.sum, digest, set.Memo()})
+	ids := make([]ssa.ObjectID, len(objects))
+	for i, obj := range objects {
+		ids[i] = cluster.ID(obj)
+	}
+	return r.check(o, pass, cluster, ids, artifact)
+}
+
+// check has the health of what was applied looked at, if that is wanted.
+func (r *kustomization) check(o *kustomizev1.Kustomization, pass *kube.Pass, cluster *ssa.Client, applied []ssa.ObjectID, artifact *meta.Artifact) kube.Result {
+	ids := checks(o, applied)
 	if len(ids) == 0 {
 		status.Delete(o, meta.HealthyCondition)
 		return r.done(o, pass, artifact)
@@ -164,6 +200,7 @@ func (r *kustomization) done(o *kustomizev1.Kustomization, pass *kube.Pass, arti
 func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass) kube.Result {
 	_, _ = r.waits.End(pass, "") // nothing waits for it any more
 	r.tries.forget(pass.Key)
+	r.known.forget(pass.Key)
 	policy := o.GetDeletionPolicy()
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination || policy == kustomizev1.DeletionPolicyMirrorPrune && o.Spec.Prune
 	if !remove || pass.Suspended || o.Status.Inventory == nil || len(o.Status.Inventory.Entries) == 0 {
@@ -191,14 +228,11 @@ func (r *kustomization) Finalize(ctx context.Context, o *kustomizev1.Kustomizati
 }
 
 // checks are the objects whose health matters.
-func checks(o *kustomizev1.Kustomization, cluster *ssa.Client, objects []*unstructured.Unstructured) []ssa.ObjectID {
-	var ids []ssa.ObjectID
+func checks(o *kustomizev1.Kustomization, applied []ssa.ObjectID) []ssa.ObjectID {
 	if o.Spec.Wait {
-		for _, obj := range objects {
-			ids = append(ids, cluster.ID(obj))
-		}
-		return ids
+		return applied
 	}
+	var ids []ssa.ObjectID
 	for _, h := range o.Spec.HealthChecks {
 		gv, _ := schema.ParseGroupVersion(h.APIVersion)
 		ids = append(ids, ssa.ObjectID{Group: gv.Group, Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gitopskit/gitopskit/kustomize"
-	"github.com/gitopskit/gitopskit/kustomize/sops"
 	"github.com/gitopskit/gitopskit/runtime/kube"
 	"github.com/gitopskit/gitopskit/ssa"
 	"github.com/gitopskit/gitopskit/ssa/health"
@@ -37,17 +34,9 @@ func (r *kustomization) refused(o *kustomizev1.Kustomization) error {
 }
 
 // build turns the artifact into objects.
-func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization, pass *kube.Pass, tree fs.FS) ([]*unstructured.Unstructured, error) {
-	var keys *sops.Keys
-	if d := o.Spec.Decryption; d != nil {
-		data, err := r.env.secret(ctx, o.Namespace, d.SecretRef)
-		if err != nil {
-			return nil, in("decryption", err)
-		}
-		if keys, err = sops.ParseKeys(data); err != nil {
-			return nil, in("decryption: Secret "+o.Namespace+"/"+secretName(d.SecretRef), err)
-		}
-		tree = keys.FS(tree)
+func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization, from *inputs, tree fs.FS) ([]*unstructured.Unstructured, error) {
+	if from.keys != nil {
+		tree = from.keys.FS(tree)
 	}
 	opts, err := buildOptions(o)
 	if err != nil {
@@ -57,16 +46,12 @@ func (r *kustomization) build(ctx context.Context, o *kustomizev1.Kustomization,
 	if err != nil {
 		return nil, err
 	}
-	if err := keys.Objects(objects); err != nil {
+	if err := from.keys.Objects(objects); err != nil {
 		return nil, err
 	}
 	if post := o.Spec.PostBuild; post != nil {
-		vars, err := r.variables(ctx, o.Namespace, post, pass)
-		if err != nil {
-			return nil, err
-		}
 		opts := &kustomize.SubstituteOptions{Always: post.SubstituteStrategy == kustomizev1.SubstituteStrategyAlways}
-		if objects, err = kustomize.Substitute(ctx, objects, vars, opts); err != nil {
+		if objects, err = kustomize.Substitute(ctx, objects, from.vars, opts); err != nil {
 			return nil, err
 		}
 	}
@@ -86,28 +71,6 @@ func buildOptions(o *kustomizev1.Kustomization) (*kustomize.Options, error) {
 		opts.BuildMetadata = append(opts.BuildMetadata, string(m))
 	}
 	return opts, err
-}
-
-// variables are those of the spec and of what it refers to; later ones win.
-func (r *kustomization) variables(ctx context.Context, namespace string, post *kustomizev1.PostBuild, pass *kube.Pass) (map[string]string, error) {
-	vars := map[string]string{}
-	for _, ref := range post.SubstituteFrom {
-		data, err := r.env.data(ctx, ref.Kind, namespace, ref.Name)
-		if apierrors.IsNotFound(err) && ref.Optional {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err)
-		}
-		if ref.Kind == "Secret" {
-			conceal(pass, data)
-		}
-		for k, v := range data {
-			vars[k] = string(v)
-		}
-	}
-	maps.Copy(vars, post.Substitute)
-	return vars, nil
 }
 
 // client applies as whom, and where, the spec says.
