@@ -150,7 +150,7 @@ func (w *world) goldenStatus(o *unstructured.Unstructured, plain func(string) st
 	rest, _, _ = unstructured.NestedMap(o.Object, "status")
 	list, _, _ := unstructured.NestedSlice(rest, "conditions")
 	for _, c := range list {
-		m := c.(map[string]any) //nolint:forcetypeassert // the API has it so
+		m := c.(map[string]any)
 		conditions = append(conditions, plain(fmt.Sprintf("%s=%s %s: %s", m["type"], m["status"], m["reason"], m["message"])))
 	}
 	slices.Sort(conditions)
@@ -158,7 +158,7 @@ func (w *world) goldenStatus(o *unstructured.Unstructured, plain func(string) st
 	history, _, _ := unstructured.NestedSlice(rest, "history")
 	for _, h := range history {
 		for _, key := range []string{"firstReconciled", "lastReconciled", "lastReconciledDuration"} {
-			m := h.(map[string]any) //nolint:forcetypeassert // the API has it so
+			m := h.(map[string]any)
 			if m[key] == nil || m[key] == "" {
 				w.t.Errorf("%s: history without %s", o.GetName(), key)
 			}
