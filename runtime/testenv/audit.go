@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 )
 
@@ -21,6 +22,8 @@ type Write struct {
 	Group, Resource, Subresource string
 	// Namespace and Name tell the object; Name is empty where the server chose it.
 	Namespace, Name string
+	// DryRun says that the request asked that nothing be stored.
+	DryRun bool
 	// Code is the status of the answer: below 300 it was done.
 	Code int
 }
@@ -49,7 +52,7 @@ func ReadAudit(path string) ([]Write, error) {
 		out = append(out, Write{
 			Verb: w.Verb, User: w.User.Username, As: w.ImpersonatedUser.Username, Agent: w.UserAgent,
 			Group: w.ObjectRef.APIGroup, Resource: w.ObjectRef.Resource, Subresource: w.ObjectRef.Subresource,
-			Namespace: w.ObjectRef.Namespace, Name: w.ObjectRef.Name, Code: w.ResponseStatus.Code,
+			Namespace: w.ObjectRef.Namespace, Name: w.ObjectRef.Name, DryRun: dryRun(w.RequestURI), Code: w.ResponseStatus.Code,
 		})
 	}
 }
@@ -58,7 +61,13 @@ func ReadAudit(path string) ([]Write, error) {
 type auditEvent struct {
 	Verb                   string
 	User, ImpersonatedUser struct{ Username string }
-	UserAgent              string
+	UserAgent, RequestURI  string
 	ObjectRef              struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 	ResponseStatus         struct{ Code int }
+}
+
+// dryRun reports a request with the parameter dryRun.
+func dryRun(uri string) bool {
+	u, err := url.Parse(uri)
+	return err == nil && u.Query().Has("dryRun")
 }

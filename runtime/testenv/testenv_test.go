@@ -307,13 +307,17 @@ func TestAuditLog(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "audit.log")
 			e := testenv.StartServer(t, &testenv.Options{AuditLog: file})
 			request(t, e.Config(), http.MethodGet, "/api/v1/namespaces/"+e.Namespace+"/pods", "")
+			request(t, e.Config(), http.MethodPost, "/api/v1/namespaces/"+e.Namespace+"/pods?dryRun=All", pod)
 			request(t, e.Config(), http.MethodPost, "/api/v1/namespaces/"+e.Namespace+"/pods", pod)
 			all, err := testenv.ReadAudit(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := slices.DeleteFunc(all, func(w testenv.Write) bool { return w.Namespace != e.Namespace || w.Resource != "pods" })
-			want := []testenv.Write{{Verb: "create", User: "admin", Agent: "Go-http-client/1.1", Resource: "pods", Namespace: e.Namespace, Name: "p", Code: http.StatusCreated}}
+			made := testenv.Write{Verb: "create", User: "admin", Agent: "Go-http-client/1.1", Resource: "pods", Namespace: e.Namespace, Name: "p", Code: http.StatusCreated}
+			tried := made
+			tried.DryRun = true
+			want := []testenv.Write{tried, made}
 			if !slices.Equal(got, want) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
