@@ -1,13 +1,18 @@
 package controllers_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/gitopskit/gitopskit/ssa"
 )
 
 // TestNothingIsBuiltTwice: as long as nobody touches what a Kustomization
@@ -79,4 +84,77 @@ spec:
 	w.until("ConfigMap/a", "the repair", func(cm *unstructured.Unstructured) bool { return text(cm, "data", "region") == "eu" })
 	w.patch("ConfigMap/vars", `{"data":{"region":"asia"}}`)
 	w.until("ConfigMap/a", "the other variable", func(cm *unstructured.Unstructured) bool { return text(cm, "data", "region") == "asia" })
+}
+
+// byFlux applies objects as kustomize-controller does: its labels, its field manager, by force.
+func (w *world) byFlux(owner, manifests string) {
+	w.t.Helper()
+	objects, err := ssa.ReadObjects(strings.NewReader(manifests))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, o := range objects {
+		o.SetNamespace(w.namespace)
+		o.SetLabels(map[string]string{"kustomize.toolkit.fluxcd.io/name": owner, "kustomize.toolkit.fluxcd.io/namespace": w.namespace})
+		data, err := o.MarshalJSON()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		force := true
+		if _, err := w.resource(o.GroupVersionKind(), w.namespace).Patch(w.t.Context(), o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: "kustomize-controller", Force: &force}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestHandOverFromFlux: what kustomize-controller has applied, and its status, is taken over as it is: nothing is
+// written to an object that is as it should be, its managed fields included, and what the inventory of
+// kustomize-controller has and the source has no longer is pruned. The objects are applied here as that controller
+// does, not by that controller.
+func TestHandOverFromFlux(t *testing.T) {
+	w, g := newWorld(t), newGit(t)
+	const app = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: kept}
+data: {a: b}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: app}
+spec: {selector: {app: app}, ports: [{port: 80}]}
+`
+	commit := g.commit(t, "app", "Add an app", map[string]string{"deploy/app.yaml": app})
+	w.byFlux("app", app)
+	w.byFlux("app", strings.ReplaceAll(app, "name: kept", "name: gone"))
+	w.apply(strings.ReplaceAll(strings.ReplaceAll(follower, "500ms", "1h"), "path: ./deploy", "targetNamespace: NAMESPACE, path: ./deploy"), "URL", g.url+"/app")
+	w.patch("Kustomization/app", `{"metadata":{"finalizers":["finalizers.fluxcd.io"]}}`)
+	var entries []string
+	for _, name := range []string{"_kept__ConfigMap", "_gone__ConfigMap", "_app__Service"} {
+		entries = append(entries, fmt.Sprintf(`{"id":"%s%s","v":"v1"}`, w.namespace, name))
+	}
+	status := fmt.Sprintf(`{"status":{"observedGeneration":1,"lastAppliedRevision":"main@sha1:0000","lastAttemptedRevision":"main@sha1:0000","inventory":{"entries":[%s]},
+		"conditions":[{"type":"Ready","status":"True","reason":"ReconciliationSucceeded","message":"Applied revision: main@sha1:0000","observedGeneration":1,"lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, strings.Join(entries, ","))
+	if _, err := w.resource(w.kind("Kustomization"), w.namespace).Patch(t.Context(), "app", types.MergePatchType, []byte(status), metav1.PatchOptions{FieldManager: "kustomize-controller"}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]*unstructured.Unstructured{}
+	for _, ref := range []string{"ConfigMap/kept", "Service/app"} {
+		before[ref] = w.get(ref)
+	}
+
+	w.run(all(), w.options())
+	k := w.readyAt("Kustomization/app", commit)
+	for ref, old := range before {
+		now := w.get(ref)
+		if now == nil || now.GetResourceVersion() != old.GetResourceVersion() || now.GetUID() != old.GetUID() {
+			t.Errorf("%s was written: %v, was %v", ref, now, old)
+		}
+	}
+	if w.get("ConfigMap/gone") != nil {
+		t.Error("what the source has no longer was not pruned")
+	}
+	left, _, _ := unstructured.NestedSlice(k.Object, "status", "inventory", "entries")
+	if len(left) != 2 {
+		t.Errorf("the inventory has %v", left)
+	}
 }
