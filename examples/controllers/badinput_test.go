@@ -20,6 +20,7 @@ import (
 // ends in a condition that says what and where, without a secret, and recovers
 // by itself when it is mended.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	w, g := newWorld(t), newGit(t)
 	id, err := age.GenerateX25519Identity()
 	if err != nil {

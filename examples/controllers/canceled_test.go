@@ -11,6 +11,7 @@ import (
 // TestHealthCheckCanceled has a Kustomization wait ten minutes for a Deployment that never gets ready. A commit that
 // mends it is applied long before, and an event tells for what the wait was given up.
 func TestHealthCheckCanceled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  selector: {matchLabels: {a: b}}\n  template: {metadata: {labels: {a: b}}, spec: {nodeSelector: {SELECTOR}, containers: [{name: main, image: main}]}}\n"

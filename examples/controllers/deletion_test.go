@@ -29,6 +29,7 @@ spec: {policyName: undeletable, validationActions: [Deny]}
 
 // TestDeletion deletes Kustomizations while something is wrong. What a suspended one leaves is in TestDeletionPolicy.
 func TestDeletion(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, testenv.StartServer(t, nil))
 	w.run(all(), w.options())
 	locked := func(name string) string { return configMap(name, w.namespace) + "  locked: \"yes\"\n" }

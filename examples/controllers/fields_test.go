@@ -42,6 +42,7 @@ func (w *world) kustomization(name, fields string) {
 
 // TestGitVerification publishes a commit that is signed by a known key, and no other.
 func TestGitVerification(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -95,6 +96,7 @@ func TestGitVerification(t *testing.T) {
 
 // TestIgnoreField leaves files out of an artifact, and makes a new one when the field changes.
 func TestIgnoreField(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	w.apps(`, ignore: "/secret\n"`, map[string]string{"a.yaml": configMap("a", w.namespace), "secret/b.yaml": configMap("b", w.namespace)})
@@ -115,6 +117,7 @@ func TestIgnoreField(t *testing.T) {
 
 // TestKustomizationFields is what shapes a build.
 func TestKustomizationFields(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	w.apps("", map[string]string{
@@ -150,6 +153,7 @@ func TestKustomizationFields(t *testing.T) {
 // TestApplyPolicies recreates what may be recreated, leaves fields and objects to
 // others where a spec or an object says so, and takes over what kubectl applied.
 func TestApplyPolicies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  replicas: 0\n  selector: {matchLabels: {v: VERSION}}\n  template: {metadata: {labels: {v: VERSION}}, spec: {containers: [{name: main, image: main}]}}\n"
@@ -191,6 +195,7 @@ func TestApplyPolicies(t *testing.T) {
 
 // TestHealthTimeout fails when an object does not become ready, and recovers.
 func TestHealthTimeout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  selector: {matchLabels: {a: b}}\n  template: {metadata: {labels: {a: b}}, spec: {nodeSelector: {SELECTOR}, containers: [{name: main, image: main}]}}\n"
@@ -208,6 +213,7 @@ func TestHealthTimeout(t *testing.T) {
 // TestHealthExpressions waits by the expressions of the spec, and says which one
 // is wrong.
 func TestHealthExpressions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	group := w.namespace + ".example.com"
@@ -233,6 +239,7 @@ func TestHealthExpressions(t *testing.T) {
 
 // TestDeletionPolicy leaves behind what it should.
 func TestDeletionPolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	files := map[string]string{}
@@ -265,6 +272,7 @@ func TestDeletionPolicy(t *testing.T) {
 
 // TestWaitForTermination keeps a deleted Kustomization until its objects are gone.
 func TestWaitForTermination(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run(all(), w.options())
 	w.apps("", map[string]string{"a.yaml": configMap("slow", w.namespace)})
@@ -286,6 +294,7 @@ func TestWaitForTermination(t *testing.T) {
 
 // TestKubeConfig applies to another cluster.
 func TestKubeConfig(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	remote := testenv.StartServer(t, nil)
 	w.run(all(), w.options())
@@ -307,6 +316,7 @@ func TestKubeConfig(t *testing.T) {
 
 // TestHelmPostRender changes what a chart renders.
 func TestHelmPostRender(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	repo := chartserver.New()
 	pkg, err := chart.Build(t.Context(), os.DirFS(podinfoRepo(t)), "charts/podinfo", nil)

@@ -38,6 +38,7 @@ type scenario struct {
 // TestKustomizationGolden compares what users and dashboards see of a
 // Kustomization, scenario by scenario: conditions, status and events.
 func TestKustomizationGolden(t *testing.T) {
+	t.Parallel()
 	const name = "testdata/kustomization-golden.yaml"
 	data, err := os.ReadFile(name)
 	if err != nil {

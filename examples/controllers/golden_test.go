@@ -33,6 +33,7 @@ var update = flag.Bool("update", false, "write the golden tables anew")
 // with testdata/sources.txtar: conditions in their order, observed fields, the files of the artifact, and the events since
 // the stage before.
 func TestSourcesGolden(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := &golden{w: w}
 	receiver := httptest.NewServer(g)

@@ -112,6 +112,7 @@ var referenceTable = []struct{ object, names, denied string }{
 // TestReferences is the matrix of references across namespaces, decided by the assembled controllers: every kind, with
 // and without --no-cross-namespace-refs, without shards and with the other object in the same, another and no shard.
 func TestReferences(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartServer(t, nil)
 	w := worldOf(t, server)
 	for _, mode := range []struct{ name, selector, own, other string }{

@@ -169,6 +169,7 @@ func (c *canaries) credentials(s *servers) []credential {
 // and looks for it in all that the controllers tell: status, events, what is posted, the log at its most talkative, and
 // metrics.
 func TestCredentialsStaySecret(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := &canaries{}
 	posted := &logs{}

@@ -85,6 +85,7 @@ func (w *world) all(kind string, n int, ok func(*unstructured.Unstructured) bool
 // TestEmptyStore: after a restart that has lost the store, nobody is sent to an artifact that is not there: artifacts are
 // taken back before the first one is fetched, and announced again when they are stored.
 func TestEmptyStore(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const many = 8 // more than workers
 	git, err := gitserver.New(t.TempDir())

@@ -49,6 +49,7 @@ spec:
 // TestHelmKilledAtEveryWrite kills the controllers before or after each write of an install and of upgrades: every
 // version of the chart is released once, no release stays pending, and the objects are those of the last.
 func TestHelmKilledAtEveryWrite(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	last := g.commitChart(t, w.namespace, 0)

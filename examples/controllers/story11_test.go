@@ -20,6 +20,7 @@ import (
 // it is not even noticed that the artifact is gone. What somebody changes is
 // repaired all the same, and what is built with something else is built.
 func TestNothingIsBuiltTwice(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := newGit(t)
 	g.commit(t, "repo", "Add a map", map[string]string{"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  region: ${region}\n"})
@@ -112,6 +113,7 @@ func (w *world) byFlux(owner, manifests string) {
 // kustomize-controller has and the source has no longer is pruned. The objects are applied here as that controller
 // does, not by that controller.
 func TestHandOverFromFlux(t *testing.T) {
+	t.Parallel()
 	w, g := newWorld(t), newGit(t)
 	const app = `apiVersion: v1
 kind: ConfigMap

@@ -72,6 +72,7 @@ func (w *world) watched(stop <-chan struct{}, kind string, as func() status.Obje
 // server of the repository, the room on the disk, and the API server, which is restarted in the midst of a pass. What was
 // deployed stays, what is wrong is told, and when all is back the last commit is what the cluster has, and nothing else.
 func TestStoryOutages(t *testing.T) {
+	t.Parallel()
 	options := &testenv.Options{Dir: t.TempDir()}
 	ctx := context.WithoutCancel(t.Context())
 	server, err := testenv.Launch(ctx, options)

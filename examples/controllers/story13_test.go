@@ -42,6 +42,7 @@ spec: {interval: 1h, retryInterval: 1s, timeout: 2m, prune: true, wait: true, pa
 // TestStoryMonitoring deploys the whole of kube-prometheus, definitions first, has a second pass change nothing, and
 // takes it all away again.
 func TestStoryMonitoring(t *testing.T) {
+	t.Parallel()
 	audit := filepath.Join(t.TempDir(), "audit.log")
 	w, g := worldOf(t, testenv.StartServer(t, &testenv.Options{AuditLog: audit, SimulatedNodes: 1})), newGit(t)
 	commit, err := g.ImportDir("monitoring", "main", "Import kube-prometheus", unzip(t, "../quickstart/testdata/kube-prometheus.zip"))

@@ -133,6 +133,7 @@ spec:
 // TestStoryGit is podinfo from a Git repository to a deployment that is ready,
 // over HTTP with basic auth and over ssh, and what happens to it then.
 func TestStoryGit(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"http", "ssh"} {
 		t.Run(transport, func(t *testing.T) {
 			w, g := newWorld(t), newGit(t)

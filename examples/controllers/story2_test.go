@@ -141,6 +141,7 @@ func deployed(t *testing.T, w *world, color string) {
 // TestStoryOCI deploys from a registry that wants credentials, what is signed
 // and nothing else.
 func TestStoryOCI(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	reg := registry.New()
 	reg.Username, reg.Password = "robot", "pa55word"
@@ -223,6 +224,7 @@ spec:
 
 // TestStoryBucket deploys from an S3 bucket, decryption included.
 func TestStoryBucket(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s3 := s3server.New("access", "pa55word")
 	server := httptest.NewServer(s3)

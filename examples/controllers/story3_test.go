@@ -69,6 +69,7 @@ data: {values.yaml: "replicaCount: 2\n"}
 // TestStoryHelm is the life of podinfo's chart from an HTTP repository, from a
 // registry, and from Git.
 func TestStoryHelm(t *testing.T) {
+	t.Parallel()
 	dir := podinfoRepo(t)
 	pkg, err := chart.Build(t.Context(), os.DirFS(dir), "charts/podinfo", nil)
 	if err != nil {
@@ -225,6 +226,7 @@ func (w *world) helmStory(chartField string) {
 // TestUninstallOnlyOwn: a HelmRelease that never got as far as a release leaves
 // another one of the same name alone when it is deleted.
 func TestUninstallOnlyOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	broken, err := chart.Build(t.Context(), fstest.MapFS{
 		"Chart.yaml":       {Data: []byte("apiVersion: v2\nname: podinfo\nversion: 1.0.0\n")},

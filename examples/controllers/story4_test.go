@@ -45,6 +45,7 @@ spec:
 // TestStoryImages scans a registry with 500 tags, and writes the one that a
 // policy wants to Git, byte for byte beside everything else; the deployment follows.
 func TestStoryImages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	reg := registry.New()
 	reg.PageSize = 100
@@ -119,6 +120,7 @@ func TestStoryImages(t *testing.T) {
 
 // TestBadImages says of images what is wrong and where, and recovers.
 func TestBadImages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	reg := registry.New()
 	server := httptest.NewServer(reg)

@@ -91,6 +91,7 @@ spec:
 // TestStoryNotify reaches a repository by a webhook at once, tells of what
 // happens in every form, and is not slowed by an endpoint that is dead.
 func TestStoryNotify(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	o := w.options()
 	var listen net.ListenConfig
@@ -187,6 +188,7 @@ func TestStoryNotify(t *testing.T) {
 
 // TestBadReceivers says of receivers what is wrong, and recovers.
 func TestBadReceivers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	o := w.options()
 	o.ReceiverAddr = "127.0.0.1:0"

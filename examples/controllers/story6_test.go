@@ -97,6 +97,7 @@ func exampleRepo(t *testing.T, registryHost, charts string) string {
 // one repository taken apart by a generator, controllers before what they
 // define, charts from registries and over HTTP.
 func TestStoryExample(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, testenv.StartServer(t, &testenv.Options{SimulatedNodes: 1}))
 	reg := registry.New()
 	registryServer := httptest.NewServer(reg)

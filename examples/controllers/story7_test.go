@@ -59,6 +59,7 @@ func configMap(name, namespace string) string {
 // TestStoryTenants keeps two teams apart: each acts as its own service account,
 // and neither reads the sources of the other.
 func TestStoryTenants(t *testing.T) {
+	t.Parallel()
 	audit := filepath.Join(t.TempDir(), "audit.log")
 	server := testenv.StartServer(t, &testenv.Options{AuditLog: audit})
 	w, g := worldOf(t, server), newGit(t)

@@ -135,6 +135,7 @@ func (w *world) start(c child) *exec.Cmd {
 // TestStoryCrash kills the controllers at random moments, while commits and
 // values change, and finds everything as if nothing had happened.
 func TestStoryCrash(t *testing.T) {
+	t.Parallel()
 	const seed, crashes = 1, 10
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)

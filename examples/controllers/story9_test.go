@@ -58,6 +58,7 @@ spec: {interval: 1h, retryInterval: 1s, prune: true, wait: true, path: ./deploy,
 // TestStoryKilledAtEveryWrite kills the controllers before and after each write of a pass, has another commit made
 // meanwhile, and finds exactly what the last commit says: nothing is lost, and nothing left behind.
 func TestStoryKilledAtEveryWrite(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	last := g.commitMap(t, w.namespace, 0)
@@ -214,6 +215,7 @@ func (g *gate) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // lease is given back and the next process leads at once; what does not come to an end is ended after the grace; and
 // when they are told again they end at once.
 func TestStoryTerminated(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	slow := &gate{Handler: g.Server}
@@ -326,6 +328,7 @@ func (w *world) holder() string {
 // TestReadyExpr has one Kustomization wait for another by an expression instead of its conditions, and tells what is
 // wrong with one that cannot be.
 func TestReadyExpr(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	commit := g.commitMap(t, w.namespace, 1)
@@ -390,6 +393,7 @@ func asked(t *testing.T, addr string) (answers func() []string) {
 // TestStoryLeadership cuts the controllers off from their lease until it is lost: they begin anew, without a restart,
 // and are ready all the time.
 func TestStoryLeadership(t *testing.T) {
+	t.Parallel()
 	env := testenv.Start(t)
 	w, g := worldOf(t, env), newGit(t)
 	faults := &chaos.Faults{}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,6 +39,10 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		beChild() // does not return
+	}
+	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue { // the tests wait more than they work
+		p.Value.Set("4") //nolint:errcheck // it is a number
 	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction(testenv.Goroutine),
@@ -80,6 +85,9 @@ func newWorld(t *testing.T) *world {
 	return worldOf(t, env)
 }
 
+// installing is held while the definitions are installed: those who share a server have one inventory of them.
+var installing sync.Mutex
+
 // worldOf has the definitions of Flux's kinds installed.
 func worldOf(t *testing.T, env *testenv.Env) *world {
 	t.Helper()
@@ -98,6 +106,8 @@ func worldOf(t *testing.T, env *testenv.Env) *world {
 		t.Fatal(err)
 	}
 	c := &ssa.Client{Dynamic: w.dynamic, Mapper: w.mapper, Owner: ssa.Owner{Name: "crds", Namespace: "default"}}
+	installing.Lock()
+	defer installing.Unlock()
 	set, err := c.Apply(t.Context(), objects, nil)
 	if err == nil {
 		err = set.Err()
@@ -117,7 +127,7 @@ func (w *world) options() *app.Options {
 	o.Bind(flag.NewFlagSet("test", flag.ContinueOnError)) // for the defaults
 	o.Namespace, o.MetricsAddr, o.HealthAddr, o.StoragePath, o.StorageAddr = w.namespace, "0", "0", w.t.TempDir(), "127.0.0.1:0"
 	o.WatchAllNamespaces, o.MinRetryDelay, o.MaxRetryDelay, o.RequeueDependency = false, 100*time.Millisecond, time.Second, 2*time.Second
-	o.ReceiverAddr, o.Out = "", w.logs
+	o.ReceiverAddr, o.Out, o.Registry = "", w.logs, prometheus.NewRegistry()
 	return o
 }
 

@@ -126,6 +126,8 @@ type Options struct {
 	EventsListenAddr, ReceiverAddr           string
 	RetentionTTL                             time.Duration
 	RetentionRecords                         int
+	// Registry takes the metrics of this module; nil is that of controller-runtime, which a process with one program serves.
+	Registry metrics.RegistererGatherer `json:"-"`
 	// Out takes the log; nil is standard error.
 	Out io.Writer `json:"-"`
 }
@@ -251,11 +253,15 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 	}
 	probes.Follow(mgr)
 	cluster = mgr.GetConfig()
-	recorded, err := observe.New(metrics.Registry, &observe.Options{Flux: true})
+	registry := o.Registry
+	if registry == nil {
+		registry = metrics.Registry
+	}
+	recorded, err := observe.New(registry, &observe.Options{Flux: true})
 	if err != nil {
 		return err
 	}
-	defer recorded.Unregister(metrics.Registry)
+	defer recorded.Unregister(registry)
 	events, err := o.events(mgr, p.Name, logger, recorded)
 	if err != nil {
 		return err
