@@ -13,7 +13,7 @@ import (
 	"github.com/gitopskit/gitopskit/ssa"
 )
 
-//go:embed *.yaml
+//go:embed *_*.yaml
 var files embed.FS
 
 // All returns the definitions, in the order of their names.

@@ -1,11 +1,6 @@
 // Command helm reconciles the HelmReleases of Flux: it can stand in for helm-controller.
 package main
 
-import (
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
-)
+import "github.com/gitopskit/gitopskit/examples/controllers/internal/app"
 
-func main() {
-	app.Main(app.Program{Name: "helm-controller", Kinds: []app.Kind{app.Of(kinds.HelmRelease)}})
-}
+func main() { app.Main(app.Programs()["helm"]) }

@@ -2,11 +2,6 @@
 // can stand in for image-automation-controller.
 package main
 
-import (
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
-)
+import "github.com/gitopskit/gitopskit/examples/controllers/internal/app"
 
-func main() {
-	app.Main(app.Program{Name: "image-automation-controller", Kinds: []app.Kind{app.Of(kinds.ImageUpdateAutomation)}})
-}
+func main() { app.Main(app.Programs()["image-automation"]) }

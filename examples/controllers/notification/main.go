@@ -2,11 +2,6 @@
 // it can stand in for notification-controller.
 package main
 
-import (
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
-)
+import "github.com/gitopskit/gitopskit/examples/controllers/internal/app"
 
-func main() {
-	app.Main(app.Program{Name: "notification-controller", Notifies: true, Kinds: []app.Kind{app.Of(kinds.Receiver)}})
-}
+func main() { app.Main(app.Programs()["notification"]) }

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +38,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
 	"github.com/gitopskit/gitopskit/notify"
@@ -98,6 +101,7 @@ func Context() (ctx context.Context, stop context.CancelFunc) {
 func Main(p Program) {
 	ctx, stop := Context()
 	defer stop()
+	profileMutexes()
 	opts := &Options{}
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	opts.Bind(flags)
@@ -126,10 +130,11 @@ type Options struct {
 	EventsListenAddr, ReceiverAddr           string
 	RetentionTTL                             time.Duration
 	RetentionRecords                         int
-	// Registry takes the metrics of this module; nil is that of controller-runtime, which a process with one program serves.
-	Registry metrics.RegistererGatherer `json:"-"`
 	// Out takes the log; nil is standard error.
 	Out io.Writer `json:"-"`
+	// Registry takes the metrics of passes; nil is that of the metrics server,
+	// which can be given to one program of a process at a time.
+	Registry metrics.RegistererGatherer `json:"-"`
 }
 
 // Bind defines the flags.
@@ -139,6 +144,12 @@ func (o *Options) Bind(f *flag.FlagSet) {
 	f.StringVar(&o.StorageAddr, "storage-addr", ":9090", "the address where artifacts are served")
 	f.StringVar(&o.StorageAdvAddr, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "the host that others reach the storage at; by default the address it listens on")
 	f.StringVar(&o.EventsListenAddr, "events-listen-addr", "", "where events of other controllers are taken, for alerts")
+	f.BoolFunc("no-remote-bases", "true, whatever it is not set to: bases of other places are always refused", func(text string) error {
+		if on, err := strconv.ParseBool(text); err != nil || !on {
+			return errors.New("it can only be true: bases of other places are always refused")
+		}
+		return nil
+	})
 	f.StringVar(&o.ReceiverAddr, "receiver-addr", ":9292", "where webhooks are taken")
 	f.DurationVar(&o.RetentionTTL, "artifact-retention-ttl", time.Minute, "how long an artifact is kept after it was published")
 	f.IntVar(&o.RetentionRecords, "artifact-retention-records", 2, "how many artifacts of an object are kept")
@@ -253,10 +264,7 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 	}
 	probes.Follow(mgr)
 	cluster = mgr.GetConfig()
-	registry := o.Registry
-	if registry == nil {
-		registry = metrics.Registry
-	}
+	registry := cmp.Or(o.Registry, metrics.Registry)
 	recorded, err := observe.New(registry, &observe.Options{Flux: true})
 	if err != nil {
 		return err
@@ -337,6 +345,7 @@ func (o *Options) manager(ctx context.Context, cluster *rest.Config, p Program) 
 	}
 	return o.Manager(ctx, cluster, p.Name, manager.Options{
 		HealthProbeBindAddress: "0", // Keep answers them
+		Metrics:                server.Options{ExtraHandlers: profiles()},
 		Scheme:                 s, Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &corev1.Secret{}}}},
 	})
 }
