@@ -140,7 +140,9 @@ func restricted(t *testing.T, d *appsv1.Deployment) {
 	if !*main.SecurityContext.ReadOnlyRootFilesystem || *pod.TerminationGracePeriodSeconds != 45 || pod.ServiceAccountName == "" || len(main.Resources.Requests) != 2 {
 		t.Errorf("%s: %+v", d.Name, pod)
 	}
-	ports := func(c corev1.ContainerPort) bool { return c.Name == main.LivenessProbe.HTTPGet.Port.StrVal && c.ContainerPort == 9440 }
+	ports := func(c corev1.ContainerPort) bool {
+		return c.Name == main.LivenessProbe.HTTPGet.Port.StrVal && c.ContainerPort == 9440
+	}
 	if !slices.ContainsFunc(main.Ports, ports) || main.ReadinessProbe.HTTPGet.Path != "/readyz" || main.LivenessProbe.HTTPGet.Path != "/healthz" {
 		t.Errorf("%s: probes", d.Name)
 	}
