@@ -23,17 +23,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
-	"github.com/gitopskit/gitopskit/examples/controllers/internal/kinds"
 	"github.com/gitopskit/gitopskit/internal/gitserver"
 )
 
 // all is the program with every kind.
-func all() app.Program {
-	return app.Program{Name: "gitopskit", Stores: true, Notifies: true, Kinds: []app.Kind{app.Of(kinds.GitRepository), app.Of(kinds.OCIRepository), app.Of(kinds.Bucket),
-		app.Of(kinds.HelmRepository), app.Of(kinds.HelmChart), app.Of(kinds.Kustomization), app.Of(kinds.HelmRelease), app.Of(kinds.ArtifactGenerator),
-		app.Of(kinds.ImageRepository), app.Of(kinds.ImagePolicy), app.Of(kinds.ImageUpdateAutomation), app.Of(kinds.Receiver),
-	}}
-}
+func all() app.Program { return app.Programs()["all"] }
 
 // sealed encrypts the data of a Secret for an age key, as sops does.
 func sealed(t *testing.T, recipient, manifest string) string {

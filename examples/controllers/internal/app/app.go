@@ -72,6 +72,8 @@ type Program struct {
 	Kinds []Kind
 	// Stores says that it publishes artifacts.
 	Stores bool
+	// Applies says that it applies objects to the cluster, and follows them.
+	Applies bool
 	// Notifies says that it leads events to alerts, and opens webhooks.
 	Notifies bool
 }
@@ -292,8 +294,10 @@ func run(ctx context.Context, cluster *rest.Config, p Program, o *Options, probe
 		Metrics: recorded, Proxy: http.ProxyFromEnvironment,
 	}
 	defer env.Close()
-	if err := know(mgr, cluster, env); err != nil {
-		return err
+	if p.Applies {
+		if err := know(mgr, cluster, env); err != nil {
+			return err
+		}
 	}
 	if p.Stores {
 		closeStore, err := o.store(mgr, env)

@@ -10,12 +10,12 @@ func Programs() map[string]Program {
 	receiver := Of(kinds.Receiver)
 	return map[string]Program{
 		"source":           {Name: "source-controller", Stores: true, Kinds: source},
-		"kustomize":        {Name: "kustomize-controller", Kinds: []Kind{kustomize}},
+		"kustomize":        {Name: "kustomize-controller", Applies: true, Kinds: []Kind{kustomize}},
 		"helm":             {Name: "helm-controller", Kinds: []Kind{helm}},
 		"notification":     {Name: "notification-controller", Notifies: true, Kinds: []Kind{receiver}},
 		"image-reflector":  {Name: "image-reflector-controller", Kinds: reflector},
 		"image-automation": {Name: "image-automation-controller", Kinds: []Kind{automation}},
-		"all": {Name: "gitopskit", Stores: true, Notifies: true, Kinds: append(append(append([]Kind{}, source...), kustomize, helm),
+		"all": {Name: "gitopskit", Stores: true, Applies: true, Notifies: true, Kinds: append(append(append([]Kind{}, source...), kustomize, helm),
 			append(reflector, automation, receiver)...)},
 	}
 }
