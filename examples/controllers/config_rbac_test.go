@@ -141,7 +141,7 @@ func TestInstalled(t *testing.T) {
 		}
 	}
 	defaults := w.options()
-	o.Namespace, o.MetricsAddr, o.HealthAddr, o.StoragePath, o.StorageAddr, o.StorageAdvAddr = "flux-system", "0", "0", t.TempDir(), "127.0.0.1:0", ""
+	o.Namespace, o.MetricsAddr, o.HealthAddr, o.StoragePath, o.StorageAddr, o.StorageAdvAddr = "flux-system", freeAddr(t), "0", t.TempDir(), "127.0.0.1:0", ""
 	o.ReceiverAddr, o.Out, o.Registry, o.MinRetryDelay, o.MaxRetryDelay = "127.0.0.1:0", w.logs, defaults.Registry, defaults.MinRetryDelay, defaults.MaxRetryDelay
 	w.apply(strings.NewReplacer("GIT", g.url, "CHARTS", server.URL+"/charts").Replace(installed))
 	w.config = w.serviceAccount("flux-system", "gitopskit")
@@ -149,6 +149,15 @@ func TestInstalled(t *testing.T) {
 	w.ready("Kustomization/apps/app")
 	w.ready("HelmRelease/apps/web")
 	w.ready("Receiver/apps/hook")
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/symbol"} {
+		resp, err := http.Get("http://" + o.MetricsAddr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
 	w.delete("HelmRelease/apps/web")
 	w.delete("Kustomization/apps/app")
 	for _, gone := range []string{"Kustomization/apps/app", "HelmRelease/apps/web", "ConfigMap/apps/app"} {
