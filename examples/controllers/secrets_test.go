@@ -138,7 +138,7 @@ func (c *canaries) credentials(s *servers) []credential {
 		{"GitRepository/git-wrong", "AuthenticationFailed", pair(c.of("git-wrong")), "url: " + s.g.url + "/podinfo, ref: {branch: main}, secretRef: {name: NAME}"},
 		{"GitRepository/git-away", "GitOperationFailed", pair(c.of("git-away")), "url: http://" + s.dead + "/podinfo, ref: {branch: main}, secretRef: {name: NAME}"},
 		{"GitRepository/git-token", "AuthenticationFailed", map[string]string{"bearerToken": c.of("git-token")}, "url: " + s.g.url + "/podinfo, ref: {branch: main}, secretRef: {name: NAME}"},
-		{"GitRepository/ssh-garbage", "URLInvalid", map[string]string{"identity": "-----BEGIN PRIVATE KEY-----\n" + c.of("ssh-garbage") + "\n", "known_hosts": "127.0.0.1 " + c.of("hosts")}, "url: ssh://git@" + s.dead + "/podinfo, ref: {branch: main}, secretRef: {name: NAME}"},
+		{"GitRepository/ssh-garbage", "AuthenticationFailed", map[string]string{"identity": "-----BEGIN PRIVATE KEY-----\n" + c.of("ssh-garbage") + "\n", "known_hosts": "127.0.0.1 " + c.of("hosts")}, "url: ssh://git@" + s.dead + "/podinfo, ref: {branch: main}, secretRef: {name: NAME}"},
 		{"OCIRepository/registry", "", docker(c.of("registry")), "insecure: true, url: oci://" + s.registry + "/app, ref: {tag: v1}, secretRef: {name: NAME}"},
 		{"OCIRepository/registry-wrong", "AuthenticationFailed", docker(c.of("registry-wrong")), "insecure: true, url: oci://" + s.registry + "/app, ref: {tag: v1}, secretRef: {name: NAME}"},
 		{"OCIRepository/registry-garbage", "AuthenticationFailed", map[string]string{".dockerconfigjson": `{"auths": ` + c.of("registry-garbage")}, "insecure: true, url: oci://" + s.registry + "/app, ref: {tag: v1}, secretRef: {name: NAME}"},
@@ -180,6 +180,7 @@ func TestCredentialsStaySecret(t *testing.T) {
 	t.Cleanup(events.Close)
 	o := w.options()
 	o.LogLevel, o.EventsAddr, o.MetricsAddr, o.ReceiverAddr = "trace", events.URL, freeAddr(t), freeAddr(t)
+	o.Registry = nil // that of the process, which is served
 	s := c.servers(t, w)
 	w.repositoryOverSSH(s.g)
 	c.add(string(w.data("Secret/git", "identity")))

@@ -99,6 +99,10 @@ func (f AuthFunc) check(string) error {
 	return nil
 }
 
+// Validate returns what is wrong with the key or the known hosts, as [New] does
+// when they are used. The error has nothing of the key in it.
+func (s SSH) Validate() error { return s.check("ssh") }
+
 func (s SSH) check(scheme string) error {
 	var errs []error
 	if scheme != "ssh" {

@@ -291,3 +291,16 @@ func TestSSHFaults(t *testing.T) {
 		t.Errorf("silence: got %v, want DeadlineExceeded", err)
 	}
 }
+
+// TestSSHValidate: what New would refuse is told beforehand, and nothing of the key.
+func TestSSHValidate(t *testing.T) {
+	for _, auth := range []git.SSH{{}, {PrivateKey: []byte("s3cret"), KnownHosts: []byte("host ssh-ed25519 s3cret")}} {
+		err := auth.Validate()
+		if err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v", err)
+		}
+		if _, other := git.New("ssh://git@localhost/app", &git.Options{Auth: auth}); other == nil || err != nil && !strings.Contains(other.Error(), err.Error()) {
+			t.Errorf("New says %v, Validate %v", other, err)
+		}
+	}
+}

@@ -163,7 +163,7 @@ func (e *Env) get(ctx context.Context, namespace, name string, obj client.Object
 type missingError struct{ kind, namespace, name string }
 
 func (e *missingError) Error() string {
-	return fmt.Sprintf("%s %s/%s does not exist", e.kind, e.namespace, e.name)
+	return fmt.Sprintf("%s %s/%s does not exist: create it, or correct the reference", e.kind, e.namespace, e.name)
 }
 
 // plain returns a plainError for a connection without TLS if the flags forbid those. The artifacts that controllers serve to

@@ -231,7 +231,11 @@ func gitAuth(opts *git.Options, url string, data map[string][]byte) error {
 		if err != nil {
 			return err
 		}
-		opts.Auth = git.SSH{PrivateKey: key.Identity, Passphrase: []byte(key.Passphrase), KnownHosts: key.KnownHosts}
+		login := git.SSH{PrivateKey: key.Identity, Passphrase: []byte(key.Passphrase), KnownHosts: key.KnownHosts}
+		if err := login.Validate(); err != nil {
+			return &secrets.Error{Entry: "identity or known_hosts", Err: err}
+		}
+		opts.Auth = login
 		return nil
 	}
 	var err error
