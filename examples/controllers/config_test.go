@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/gitopskit/gitopskit/examples/controllers/crds"
 	"github.com/gitopskit/gitopskit/examples/controllers/internal/app"
+	"github.com/gitopskit/gitopskit/helm"
 	"github.com/gitopskit/gitopskit/kustomize"
 	"github.com/gitopskit/gitopskit/ssa/schema"
 )
@@ -197,5 +199,67 @@ func TestShards(t *testing.T) {
 	}
 	if len(leaders) != 6 {
 		t.Errorf("leaders: %v", leaders)
+	}
+}
+
+// TestChart: the Helm chart makes of its values what the bases are.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	chart, err := helm.Load(t.Context(), os.DirFS("charts"), "gitopskit-controllers", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	render := func(values map[string]any) ([]*unstructured.Unstructured, error) {
+		result, err := helm.Render(t.Context(), chart, helm.Release{Name: "gitopskit", Namespace: "elsewhere"}, values, nil)
+		if err != nil {
+			return nil, err
+		}
+		return result.Objects, nil
+	}
+	if _, err := render(nil); err == nil || !strings.Contains(err.Error(), "set image.repository: no image is published") {
+		t.Errorf("without an image: %v", err)
+	}
+	image := map[string]any{"repository": "registry.invalid/gitopskit", "tag": "v1"}
+	for name, c := range map[string]struct {
+		values     map[string]any
+		components []string
+	}{
+		"default":  {map[string]any{"image": image}, []string{"all/cluster-admin"}},
+		"lockdown": {map[string]any{"image": image, "lockdown": true}, []string{"lockdown"}},
+	} {
+		got, err := render(c.values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := append(base(t, "rbac", ""), base(t, "all", "elsewhere", c.components...)...)
+		for _, o := range want {
+			if o.GetKind() == "Deployment" {
+				containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+				containers[0].(map[string]any)["image"] = "registry.invalid/gitopskit:v1"
+				if err := unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		byName := func(a, b *unstructured.Unstructured) int {
+			return strings.Compare(a.GetKind()+" "+a.GetName(), b.GetKind()+" "+b.GetName())
+		}
+		slices.SortFunc(got, byName)
+		slices.SortFunc(want, byName)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-base +chart):\n%s", name, d)
+		}
+		validate(t, schemas(t), name, got)
+	}
+	many, err := render(map[string]any{"image": image, "extraArgs": []any{"--watch-label-selector=sharding.fluxcd.io/key=a"}, "logLevel": "debug"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range many {
+		if o.GetKind() == "Deployment" {
+			if flags := optionsOf(t, deployment(t, o)); flags.WatchLabelSelector != "sharding.fluxcd.io/key=a" || flags.LogLevel != "debug" {
+				t.Errorf("flags %+v", flags)
+			}
+		}
 	}
 }
