@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/resid"
 )
 
 // A Patch changes objects of the build, as an entry of the patches field of a
@@ -37,6 +39,28 @@ type Target struct {
 	// Kubernetes label selectors.
 	LabelSelector      string `json:"labelSelector,omitempty"`
 	AnnotationSelector string `json:"annotationSelector,omitempty"`
+}
+
+// Validate returns what is wrong with the regular expressions and selectors, as
+// an error that matches [ErrInvalid]; [Build] refuses it, too. Nil is valid.
+func (t *Target) Validate() error {
+	if t == nil {
+		return nil
+	}
+	_, err := types.NewSelectorRegex(&types.Selector{
+		ResId: resid.ResId{Gvk: resid.Gvk{Group: t.Group, Version: t.Version, Kind: t.Kind}, Name: t.Name, Namespace: t.Namespace},
+	})
+	_, err1 := labels.Parse(t.LabelSelector)
+	_, err2 := labels.Parse(t.AnnotationSelector)
+	for field, e := range map[string]error{"labelSelector": err1, "annotationSelector": err2} {
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", field, e))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
 }
 
 // An Image replaces a container image, as an entry of the images field of a

@@ -51,6 +51,15 @@ type Target struct {
 	AnnotationSelector string `json:"annotationSelector,omitempty"`
 }
 
+// Validate returns what is wrong with the rule, as an error that matches
+// [ErrInvalid]; [Client.Apply] and the others refuse it, too.
+func (r IgnoreRule) Validate() error {
+	if _, err := compileRule(r); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
 // rule is a compiled IgnoreRule.
 type rule struct {
 	paths               [][]string

@@ -151,6 +151,20 @@ spec:
       - {name: main, image: "example.com/main:1", env: [{name: LEVEL, value: info}]}
 `
 
+// TestIgnoreRuleValidate: what Apply would refuse is told beforehand.
+func TestIgnoreRuleValidate(t *testing.T) {
+	for want, rule := range map[string]ssa.IgnoreRule{
+		"no paths": {}, "slash": {Paths: []string{"data"}}, "target: ": {Paths: []string{"/data"}, Target: &ssa.Target{Kind: "("}},
+	} {
+		if err := rule.Validate(); !errors.Is(err, ssa.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", rule, err)
+		}
+	}
+	if err := (ssa.IgnoreRule{Paths: []string{"/data", ""}}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestIgnoreRules: ignored fields are created, then left to others, in diff,
 // apply and drift; an index means the item with the same key.
 func TestIgnoreRules(t *testing.T) {

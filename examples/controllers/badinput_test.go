@@ -138,7 +138,13 @@ func TestBadInput(t *testing.T) {
 			"Kustomization/elsewhere", "UnsupportedField", "spec.kubeConfig.configMapRef",
 			func() { kustomization("elsewhere", "path: ./good, kubeConfig: {configMapRef: {name: x}}") }, func() { kustomization("elsewhere", "path: ./good") },
 		}, {
-			"Kustomization/ignores", "ReconciliationFailed", "does not begin with a slash",
+			"Kustomization/patches", "InvalidSpec", "spec.patches[1].target: ",
+			func() {
+				kustomization("patches", "path: ./good, patches: [{patch: 'kind: ConfigMap'}, {patch: '[]', target: {kind: '(', labelSelector: '='}}]")
+			},
+			func() { kustomization("patches", "path: ./good, patches: []") },
+		}, {
+			"Kustomization/ignores", "InvalidSpec", "spec.ignore[0]: ",
 			func() { kustomization("ignores", "path: ./good, ignore: [{paths: [data]}]") }, func() { kustomization("ignores", "path: ./good, ignore: [{paths: [/data]}]") },
 		}, {
 			"HelmRepository/charts", "Failed", "",

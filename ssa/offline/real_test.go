@@ -55,6 +55,9 @@ func TestRealManifests(t *testing.T) {
 			{"back", applying(obj, "first", false)},
 			{"get", getting(obj.GetName())},
 		} {
+			if step.name == "get" && gvk.Kind == "APIService" {
+				awaitJudged(t, w.real, obj.GetName())
+			}
 			_, diff := w.do(t, gvk, step.do)
 			if diff = occurred.excuse(gvk.Kind, diff); diff != "" {
 				t.Errorf("%s %s, %s: -server +offline\n%s", gvk.Kind, obj.GetName(), step.name, diff)
@@ -83,6 +86,23 @@ func realManifests(t *testing.T) []*unstructured.Unstructured {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// awaitJudged waits until a server has said whether an API is available.
+func awaitJudged(t *testing.T, d dynamic.Interface, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	services := d.Resource(schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"})
+	for {
+		live, err := services.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions"); len(conditions) > 0 {
+			return
+		}
+	}
 }
 
 // awaitEstablished waits until a server serves the definitions.

@@ -128,8 +128,11 @@ func configRefs(o *kustomizev1.Kustomization) []kube.Reference {
 
 // refusal is the reason of a condition for a spec that is refused.
 func refusal(err error) string {
-	if errors.Is(err, tenancy.ErrDenied) {
+	switch {
+	case errors.Is(err, tenancy.ErrDenied):
 		return "AccessDenied"
+	case errors.As(err, new(specError)):
+		return "InvalidSpec"
 	}
 	return "UnsupportedField"
 }

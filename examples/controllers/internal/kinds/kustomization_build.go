@@ -26,7 +26,7 @@ func kustomizationUnsupported() []string {
 
 // refused returns why the spec cannot be reconciled at all.
 func (r *kustomization) refused(o *kustomizev1.Kustomization) error {
-	if err := kube.Unsupported(o, kustomizationUnsupported()...); err != nil {
+	if err := errors.Join(kube.Unsupported(o, kustomizationUnsupported()...), wrongFields(o)); err != nil {
 		return err
 	}
 	ref := sourceRef(o)
